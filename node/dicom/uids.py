@@ -1,0 +1,42 @@
+"""UIDs: what is one (PS3.5 9.1), which are ours, which transfer syntaxes are native.
+
+Pure tables and functions.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pydicom.uid import UID
+
+#: Our own root is derived from a UUID (PS3.5 B.2), so that no registration is needed.
+IMPLEMENTATION_CLASS_UID = "2.25.263482918874421350951283607713044316473"
+#: Seen in every peer's log: 1 to 16 characters (PS3.7 D.3.3.2).
+IMPLEMENTATION_VERSION_NAME = "DCMPRESS_0_1"
+#: Owner of our record in (0002,0102) Private Information (PS3.10 7.1).
+PRIVATE_INFORMATION_CREATOR_UID = "2.25.263482918874421350951283607713044316474"
+
+IMPLICIT_VR_LE = "1.2.840.10008.1.2"
+EXPLICIT_VR_LE = "1.2.840.10008.1.2.1"
+DEFLATED_EXPLICIT_VR_LE = "1.2.840.10008.1.2.1.99"
+EXPLICIT_VR_BE = "1.2.840.10008.1.2.2"
+RLE_LOSSLESS = "1.2.840.10008.1.2.5"
+
+#: Uncompressed pixel data in a data set that is not deflated (PS3.5 A.1 to A.3).
+NATIVE = frozenset({IMPLICIT_VR_LE, EXPLICIT_VR_LE, EXPLICIT_VR_BE})
+
+_CHARACTERS = re.compile(r"[0-9]+(\.[0-9]+)*\Z")
+
+
+def is_uid(value: str) -> bool:
+    """Tell whether `value` may stand as a UID and so as a file name: digits and dots, at most 64.
+
+    Leading zeros in a component are against PS3.5 9.1 but harmless and seen in the field, so they
+    pass; anything that could be a path, and anything empty, does not.
+    """
+    return 0 < len(value) <= 64 and _CHARACTERS.match(value) is not None
+
+
+def name_of(uid: str) -> str:
+    """Return the registered name of `uid`, or the UID itself where there is none."""
+    return UID(uid).name

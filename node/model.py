@@ -1,0 +1,109 @@
+"""The frozen values that flow through the node, one direction only.
+
+    Received -> Compressed | Kept -> Delivered | Deferred | Failed
+
+What happened to an instance is told by the type of the value, never by a flag or None. Nothing
+here opens a file, a socket or a `Dataset`; nothing here imports another room.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+class KeepReason(enum.StrEnum):
+    """Why an instance went on exactly as it was received. The text is shown to people."""
+
+    NO_PIXEL_DATA = "no pixel data"
+    ALREADY_COMPRESSED = "already compressed"
+    DEFLATED = "deflated data set"
+    SIGNED = "digitally signed"
+    FLOAT_PIXEL_DATA = "float pixel data"
+    ONE_BIT = "one bit allocated"
+    NOT_IN_TABLE = "not in PS3.5 Table 8.2.2-1"
+    SUBSAMPLED = "chroma is subsampled"
+    EMPTY_PIXEL_DATA = "pixel data of zero length"
+    SHORT_PIXEL_DATA = "pixel data shorter than it should be"
+    TRAILING_PIXEL_DATA = "pixel data longer than it should be"
+    INCOMPLETE_DESCRIPTION = "pixel data not fully described"
+    UNUSUAL_ENCODING = "could not be restored byte for byte"
+    NOT_SMALLER = "would not get smaller"
+    ENCODER_FAILED = "encoder failed"
+    VERIFY_FAILED = "decoded pixels differed"
+    DECODER_FAILED = "decoder failed"
+    DECODER_MISSING = "no decoder installed"
+    SWITCHED_OFF = "compression is off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where an instance came from: the two AE titles of its association and the peer's address."""
+
+    calling_ae_title: str
+    called_ae_title: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """One instance as it arrived; `byte_count` is the length of its encoded data set."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    byte_count: int
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compressed:
+    """The instance now carries encoded pixel data; `byte_count` is the new data set's length."""
+
+    received: Received
+    transfer_syntax_uid: str
+    byte_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """The instance goes on byte for byte as it was received."""
+
+    received: Received
+    reason: KeepReason
+
+
+Stored: TypeAlias = Compressed | Kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """The destination has the instance. A warning `status` counts as delivered (PS3.4 B.2.3)."""
+
+    destination: str
+    status: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred:
+    """Not delivered this time; try again. `cause` is a sentence for the administrator.
+
+    `whole_destination` tells that the destination, and not this instance, is what failed.
+    """
+
+    destination: str
+    cause: str
+    whole_destination: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The destination will not take this instance; a human must act. It is kept, with `cause`."""
+
+    destination: str
+    cause: str
+
+
+Outcome: TypeAlias = Delivered | Deferred | Failed
