@@ -1,0 +1,241 @@
+"""The DICOM file format: preamble, prefix and File Meta Information (PS3.10 7.1).
+
+Bytes in, bytes out; the data set itself is never touched here. What is written has a zero
+preamble (PS3.10 7.5), our own implementation UID and version name, and, in Private Information
+(0002,0102), a `Record`: how the instance was encoded when it was received, so that exactly those
+bytes can be given back, and the SHA-256 of what is stored.
+
+Raises `CannotUnderstand` where a file does not hold a readable File Meta group.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import asdict, dataclass
+from typing import TypeAlias
+
+from node.dicom import uids
+from node.errors import CannotUnderstand
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+PREFIX_END = 132
+_GROUP_LENGTH_END = PREFIX_END + 12
+_LONG_FORM = frozenset({b"OB", b"UN", b"SQ", b"OW", b"UT"})
+_RECORD_FORMAT = 1
+_NO_DIGEST = "0" * 64
+
+MEDIA_STORAGE_SOP_CLASS_UID = 0x0002_0002
+MEDIA_STORAGE_SOP_INSTANCE_UID = 0x0002_0003
+TRANSFER_SYNTAX_UID = 0x0002_0010
+IMPLEMENTATION_CLASS_UID = 0x0002_0012
+IMPLEMENTATION_VERSION_NAME = 0x0002_0013
+SOURCE_AE_TITLE = 0x0002_0016
+SENDING_AE_TITLE = 0x0002_0017
+RECEIVING_AE_TITLE = 0x0002_0018
+PRIVATE_INFORMATION_CREATOR_UID = 0x0002_0100
+PRIVATE_INFORMATION = 0x0002_0102
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsReceived:
+    """How the data set was encoded when it arrived: all that is needed to encode it so again.
+
+    `pixel_vr` and `planar_configuration` are those of the native Pixel Data; `planar_configuration`
+    is None where the data set has no such element. `crc32` is that of the whole data set.
+    """
+
+    transfer_syntax_uid: str
+    byte_count: int
+    crc32: int
+    pixel_vr: str
+    planar_configuration: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What Private Information says of a file: the stored data set's digest, and how it came.
+
+    `as_received` is None where the data set is stored as it was received.
+    """
+
+    sha256: str
+    as_received: AsReceived | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileMeta:
+    """File Meta Information of one file. `others` are further group 2 elements, kept as they are.
+
+    AE titles are those of PS3.10 7.1: `source` wrote the file, `sending` sent its content over
+    the network, `receiving` received it. Empty where unknown.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    source_ae_title: str = ""
+    sending_ae_title: str = ""
+    receiving_ae_title: str = ""
+    record: Record | None = None
+    others: tuple[tuple[int, bytes, bytes], ...] = ()
+
+
+def encode(meta: FileMeta) -> bytes:
+    """Return preamble, prefix and File Meta Information of `meta`, ready to be written.
+
+    The length depends on the text fields only, not on the digest: see `patch_digest`.
+    """
+    elements: dict[int, tuple[bytes, bytes]] = {tag: (vr, value) for tag, vr, value in meta.others}
+    elements[0x0002_0001] = (b"OB", b"\x00\x01")
+    elements[MEDIA_STORAGE_SOP_CLASS_UID] = (b"UI", _uid(meta.sop_class_uid))
+    elements[MEDIA_STORAGE_SOP_INSTANCE_UID] = (b"UI", _uid(meta.sop_instance_uid))
+    elements[TRANSFER_SYNTAX_UID] = (b"UI", _uid(meta.transfer_syntax_uid))
+    elements[IMPLEMENTATION_CLASS_UID] = (b"UI", _uid(uids.IMPLEMENTATION_CLASS_UID))
+    elements[IMPLEMENTATION_VERSION_NAME] = (b"SH", _text(uids.IMPLEMENTATION_VERSION_NAME))
+    for tag, title in (
+        (SOURCE_AE_TITLE, meta.source_ae_title),
+        (SENDING_AE_TITLE, meta.sending_ae_title),
+        (RECEIVING_AE_TITLE, meta.receiving_ae_title),
+    ):
+        if title:
+            elements[tag] = (b"AE", _text(title))
+    if meta.record is not None:
+        creator = _uid(uids.PRIVATE_INFORMATION_CREATOR_UID)
+        elements[PRIVATE_INFORMATION_CREATOR_UID] = (b"UI", creator)
+        elements[PRIVATE_INFORMATION] = (b"OB", _encode_record(meta.record))
+    body = b"".join(_element(tag, *elements[tag]) for tag in sorted(elements))
+    length = _element(0x0002_0000, b"UL", struct.pack("<L", len(body)))
+    return bytes(128) + b"DICM" + length + body
+
+
+def patch_digest(header: bytes, sha256: str) -> tuple[int, bytes]:
+    """Return where in a file that begins with `header` the digest stands, and its bytes.
+
+    The digest is known only once the data set behind the header was written.
+    """
+    at = header.rindex(_NO_DIGEST.encode())
+    return at, sha256.encode()
+
+
+def unsealed(as_received: AsReceived | None) -> Record:
+    """Return a record whose digest is still to be patched in."""
+    return Record(sha256=_NO_DIGEST, as_received=as_received)
+
+
+def decode(data: Buffer) -> tuple[FileMeta, int]:
+    """Return the File Meta Information of the file `data`, and the offset of its data set."""
+    view = memoryview(data)
+    if len(view) < _GROUP_LENGTH_END or bytes(view[128:PREFIX_END]) != b"DICM":
+        raise CannotUnderstand("not a DICOM file: the prefix DICM is missing at byte 128")
+    end = _group_end(view)
+    found: dict[int, tuple[bytes, bytes]] = {}
+    at = PREFIX_END
+    while at < end:
+        tag, vr, value, at = _next_element(view, at, end)
+        found[tag] = (vr, value)
+    return _meta(found), end
+
+
+def _group_end(view: memoryview) -> int:
+    """Return where group 2 ends: its group length tells, or, where that is missing, its tags."""
+    tag, vr, value, at = _next_element(view, PREFIX_END, len(view))
+    if tag == 0x0002_0000 and vr == b"UL" and len(value) == 4:
+        end = at + int(struct.unpack("<L", value)[0])
+        if end <= len(view):
+            return end
+        raise CannotUnderstand("the file ends within its File Meta Information")
+    at = PREFIX_END
+    while at + 8 <= len(view) and bytes(view[at : at + 2]) == b"\x02\x00":
+        _, _, _, at = _next_element(view, at, len(view))
+    return at
+
+
+def _next_element(view: memoryview, at: int, end: int) -> tuple[int, bytes, bytes, int]:
+    if at + 8 > end:
+        raise CannotUnderstand("the File Meta Information is cut off")
+    group, element = struct.unpack_from("<HH", view, at)
+    vr = bytes(view[at + 4 : at + 6])
+    if vr in _LONG_FORM:
+        if at + 12 > end:
+            raise CannotUnderstand("the File Meta Information is cut off")
+        start, length = at + 12, int(struct.unpack_from("<L", view, at + 8)[0])
+    else:
+        start, length = at + 8, int(struct.unpack_from("<H", view, at + 6)[0])
+    if group != 2 or start + length > end:
+        raise CannotUnderstand("the File Meta Information is not well formed")
+    return group << 16 | element, vr, bytes(view[start : start + length]), start + length
+
+
+_WRITTEN_BY_US = frozenset(
+    {
+        0x0002_0000,
+        0x0002_0001,
+        MEDIA_STORAGE_SOP_CLASS_UID,
+        MEDIA_STORAGE_SOP_INSTANCE_UID,
+        TRANSFER_SYNTAX_UID,
+        IMPLEMENTATION_CLASS_UID,
+        IMPLEMENTATION_VERSION_NAME,
+        SOURCE_AE_TITLE,
+        SENDING_AE_TITLE,
+        RECEIVING_AE_TITLE,
+    }
+)
+
+
+def _meta(found: dict[int, tuple[bytes, bytes]]) -> FileMeta:
+    def text(tag: int) -> str:
+        value = found.get(tag, (b"", b""))[1]
+        return value.rstrip(b"\x00 ").decode("ascii", "replace").strip()
+
+    record, ours = None, set(_WRITTEN_BY_US)
+    if text(PRIVATE_INFORMATION_CREATOR_UID) == uids.PRIVATE_INFORMATION_CREATOR_UID:
+        record = _decode_record(found.get(PRIVATE_INFORMATION, (b"", b""))[1])
+        ours |= {PRIVATE_INFORMATION_CREATOR_UID, PRIVATE_INFORMATION}
+    return FileMeta(
+        sop_class_uid=text(MEDIA_STORAGE_SOP_CLASS_UID),
+        sop_instance_uid=text(MEDIA_STORAGE_SOP_INSTANCE_UID),
+        transfer_syntax_uid=text(TRANSFER_SYNTAX_UID),
+        source_ae_title=text(SOURCE_AE_TITLE),
+        sending_ae_title=text(SENDING_AE_TITLE),
+        receiving_ae_title=text(RECEIVING_AE_TITLE),
+        record=record,
+        others=tuple((tag, vr, value) for tag, (vr, value) in found.items() if tag not in ours),
+    )
+
+
+def _encode_record(record: Record) -> bytes:
+    as_received = asdict(record.as_received) if record.as_received else None
+    fields = {"format": _RECORD_FORMAT, "as_received": as_received, "sha256": record.sha256}
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def _decode_record(value: bytes) -> Record | None:
+    """Return the record in `value`; None where it is not one of ours or of a later format."""
+    try:
+        fields = json.loads(value.rstrip(b"\x00 "))
+        if fields["format"] != _RECORD_FORMAT:
+            return None
+        came = fields["as_received"]
+        as_received = AsReceived(**came) if came is not None else None
+        return Record(sha256=str(fields["sha256"]), as_received=as_received)
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _element(tag: int, vr: bytes, value: bytes) -> bytes:
+    if len(value) % 2:
+        value += b"\x00" if vr in (b"UI", b"OB") else b" "
+    header = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr
+    if vr in _LONG_FORM:
+        return header + struct.pack("<HL", 0, len(value)) + value
+    return header + struct.pack("<H", len(value)) + value
+
+
+def _uid(value: str) -> bytes:
+    return value.encode("ascii")
+
+
+def _text(value: str) -> bytes:
+    return value.encode("ascii", "replace")

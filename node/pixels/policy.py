@@ -1,0 +1,170 @@
+"""Whether an instance's pixel data is encoded, and if not, why: a pure decision.
+
+`decide` takes facts and options and opens nothing. What may be encoded is the Standard's own
+table: PS3.5 Table 8.2.2-1 for RLE Lossless and its neighbours, as pydicom's `ENCODING_PROFILES`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from pydicom.pixels.encoders.base import ENCODING_PROFILES
+from pydicom.uid import UID
+
+from node.dicom import uids
+from node.model import KeepReason
+
+Verify: TypeAlias = bool | Literal["independent"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How pixel data is encoded.
+
+    `transfer_syntax_uid`  the wanted one; "" switches compression off
+    `encoder`              name of the encoder: dcmpress, pylibjpeg, gdcm, pydicom, pyjpegls
+    `verify`               True: decode every frame again with our own decoder; "independent": with
+                           somebody else's; False: trust the encoder
+    `beyond_table`         also encode what PS3.5 Table 8.2.2-1 leaves out
+    `threads`              frames of one instance that are encoded at the same time
+    """
+
+    transfer_syntax_uid: str = uids.RLE_LOSSLESS
+    encoder: str = "dcmpress"
+    verify: Verify = True
+    beyond_table: bool = False
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelFacts:
+    """What a native data set says of its pixel data (PS3.3 C.7.6.3); None where it does not say.
+
+    `value_length` is that of the Pixel Data element, in bytes; None where there is none.
+    """
+
+    samples_per_pixel: int | None
+    photometric_interpretation: str | None
+    planar_configuration: int | None
+    number_of_frames: int
+    rows: int | None
+    columns: int | None
+    bits_allocated: int | None
+    bits_stored: int | None
+    pixel_representation: int | None
+    value_length: int | None
+    has_float_pixel_data: bool = False
+    is_signed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelLayout:
+    """Native frames, fully described and all there: what an encoder needs to know."""
+
+    rows: int
+    columns: int
+    samples_per_pixel: int
+    bits_allocated: int
+    bits_stored: int
+    pixel_representation: int
+    photometric_interpretation: str
+    planar_configuration: int
+    number_of_frames: int
+
+    @property
+    def frame_bytes(self) -> int:
+        """Length of one native frame, in bytes."""
+        return self.rows * self.columns * self.samples_per_pixel * self.bits_allocated // 8
+
+    @property
+    def value_bytes(self) -> int:
+        """Length of all native frames, in bytes, without padding."""
+        return self.frame_bytes * self.number_of_frames
+
+
+def decide(facts: PixelFacts, options: Options) -> PixelLayout | KeepReason:
+    """Return how to read the frames that are to be encoded, or why the instance stays as it is."""
+    if not options.transfer_syntax_uid:
+        return KeepReason.SWITCHED_OFF
+    if facts.is_signed:
+        return KeepReason.SIGNED
+    if facts.has_float_pixel_data:
+        return KeepReason.FLOAT_PIXEL_DATA
+    if facts.value_length is None:
+        return KeepReason.NO_PIXEL_DATA
+    if facts.value_length == 0:
+        return KeepReason.EMPTY_PIXEL_DATA
+    layout = _layout(facts)
+    if layout is None:
+        return KeepReason.INCOMPLETE_DESCRIPTION
+    return _refusal(layout, options) or _length_refusal(layout, facts.value_length) or layout
+
+
+def _layout(facts: PixelFacts) -> PixelLayout | None:
+    """Return the layout where the facts are complete and possible; None where they are not."""
+    rows, columns, samples = facts.rows, facts.columns, facts.samples_per_pixel
+    allocated, stored = facts.bits_allocated, facts.bits_stored
+    representation, photometric = facts.pixel_representation, facts.photometric_interpretation
+    if rows is None or columns is None or samples is None or allocated is None or stored is None:
+        return None
+    if representation is None or not photometric:
+        return None
+    planar = facts.planar_configuration
+    # Type 1C: required with more than one sample, and meaningless with one (PS3.3 C.7.6.3.1.3).
+    if samples > 1 and planar not in (0, 1):
+        return None
+    if min(rows, columns, samples, allocated, stored, facts.number_of_frames) < 1:
+        return None
+    if stored > allocated:
+        return None
+    return PixelLayout(
+        rows=rows,
+        columns=columns,
+        samples_per_pixel=samples,
+        bits_allocated=allocated,
+        bits_stored=stored,
+        pixel_representation=representation,
+        photometric_interpretation=photometric,
+        planar_configuration=planar if planar is not None and samples > 1 else 0,
+        number_of_frames=facts.number_of_frames,
+    )
+
+
+def _refusal(layout: PixelLayout, options: Options) -> KeepReason | None:
+    if layout.bits_allocated == 1:
+        # CP 2301 allows it in RLE; few decoders read it yet.
+        return KeepReason.ONE_BIT
+    if layout.photometric_interpretation.endswith(("_422", "_420")):
+        # Two or four pixels share their chroma: native frames are not Rows x Columns x Samples
+        # long (PS3.3 C.7.6.3.1.2), and RLE has no such form.
+        return KeepReason.SUBSAMPLED
+    if layout.bits_allocated % 8:
+        return KeepReason.NOT_IN_TABLE
+    if options.beyond_table and options.transfer_syntax_uid == uids.RLE_LOSSLESS:
+        # The header of an RLE frame has room for 15 segments (PS3.5 G.5).
+        segments = layout.samples_per_pixel * layout.bits_allocated // 8
+        possible = segments <= 15 and layout.bits_allocated in (8, 16, 32, 64)
+        return None if possible else KeepReason.NOT_IN_TABLE
+    return None if _in_table(layout, options) else KeepReason.NOT_IN_TABLE
+
+
+def _in_table(layout: PixelLayout, options: Options) -> bool:
+    profiles = ENCODING_PROFILES.get(UID(options.transfer_syntax_uid), [])
+    return any(
+        layout.photometric_interpretation == photometric
+        and layout.samples_per_pixel == samples
+        and layout.pixel_representation in representations
+        and layout.bits_allocated in allocated
+        and layout.bits_stored in stored
+        for photometric, samples, representations, allocated, stored in profiles
+    )
+
+
+def _length_refusal(layout: PixelLayout, value_length: int) -> KeepReason | None:
+    """Compare what is claimed with what is there, before anything is allocated (PS3.5 8.1.1)."""
+    if value_length < layout.value_bytes:
+        return KeepReason.SHORT_PIXEL_DATA
+    if value_length > layout.value_bytes + layout.value_bytes % 2:
+        return KeepReason.TRAILING_PIXEL_DATA
+    return None
