@@ -1,1 +1,20 @@
-"""To be written with its room."""
+"""The spool: where an instance is safe between its receipt and its delivery.
+
+`Spool` keeps entries in folders that are their states; `Disk` is the only caller of fsync, link
+and rename. See `states.py` for the table of states.
+"""
+
+from node.spool.durable import Disk, Durability
+from node.spool.spool import Entry, FailedEntry, Incoming, Recovered, Spool
+from node.spool.states import State
+
+__all__ = [
+    "Disk",
+    "Durability",
+    "Entry",
+    "FailedEntry",
+    "Incoming",
+    "Recovered",
+    "Spool",
+    "State",
+]

@@ -1,0 +1,143 @@
+"""The system calls that make a file safe: fsync, link, rename, unlink, and syncing a folder.
+
+The only module that calls them. Every function raises OSError and hides none: a failed fsync is
+final (its file must be given up, never synced again, because the kernel may already have dropped
+the data and report success the second time), so nothing here retries.
+
+With `Durability.NONE` the calls that wait for the disk are left out and all else is the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import threading
+from pathlib import Path
+
+#: Files of the node are readable by its own user only.
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
+
+
+class Durability(enum.StrEnum):
+    """What Success means: `fsync` survives a power cut, `none` only a crash of the node."""
+
+    FSYNC = "fsync"
+    NONE = "none"
+
+
+class Disk:
+    """Durable file operations at one level of durability. Safe to share between threads."""
+
+    def __init__(self, durability: Durability = Durability.FSYNC) -> None:
+        self.durability = durability
+        self._folders: dict[Path, _FolderSync] = {}
+        self._lock = threading.Lock()
+
+    def create(self, path: Path) -> int:
+        """Make a new file and return its descriptor; FileExistsError where the name is taken."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(path, flags, FILE_MODE)
+
+    def sync_file(self, descriptor: int) -> None:
+        """Return when the file's bytes are on stable storage."""
+        if self.durability is Durability.FSYNC:
+            os.fsync(descriptor)
+
+    def sync_folder(self, folder: Path) -> None:
+        """Return when every name now in `folder` is on stable storage.
+
+        Threads that ask at the same time share one fsync: one that starts after a name was made
+        covers that name, whoever starts it.
+        """
+        if self.durability is Durability.FSYNC:
+            with self._lock:
+                shared = self._folders.setdefault(folder, _FolderSync(folder))
+            shared.sync()
+
+    def make_folder(self, folder: Path) -> None:
+        """Make `folder` and its missing parents, and make their names durable."""
+        missing = []
+        while not folder.is_dir():
+            missing.append(folder)
+            folder = folder.parent
+        for new in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(new, FOLDER_MODE)
+            self.sync_folder(new.parent)
+
+    def move(self, source: Path, target: Path) -> None:
+        """Give the file its next name, which must be one that only this file can have.
+
+        One rename, so that at every instant the file has exactly one of the two names.
+        """
+        os.rename(source, target)
+        self.sync_folder(target.parent)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Give the file a second name; FileExistsError where that is taken."""
+        os.link(source, target, follow_symlinks=False)
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Put the file in the place of `target`, atomically (for tools that rewrite in place)."""
+        os.replace(source, target)
+        self.sync_folder(target.parent)
+
+    def remove(self, path: Path) -> None:
+        """Remove a name; one that is gone already is no error, since a restart repeats steps.
+
+        Not synced: after a power cut the name may be back, and its instance is delivered again.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+#: More than the runs that can end before a thread that waited for one of them looks.
+_FAILURES_KEPT = 1024
+
+
+class _FolderSync:
+    """Lets threads share the fsync of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._condition = threading.Condition()
+        self._started = 0
+        self._finished = 0
+        self._failures: dict[int, OSError] = {}
+        self._running = False
+
+    def sync(self) -> None:
+        with self._condition:
+            # A run that is under way may have begun before our name was made: wait for the next.
+            mine = self._started + 1
+            while self._running and self._finished < mine:
+                self._condition.wait()
+            if self._finished >= mine:
+                if mine in self._failures:
+                    raise OSError(*self._failures[mine].args)
+                return
+            self._started += 1
+            self._running = True
+        failure = self._run()
+        with self._condition:
+            self._running = False
+            self._finished = self._started
+            if failure:
+                self._failures[self._started] = failure
+                self._failures.pop(self._started - _FAILURES_KEPT, None)
+            self._condition.notify_all()
+        if failure:
+            raise failure
+
+    def _run(self) -> OSError | None:
+        try:
+            descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as failure:
+            return failure
+        return None

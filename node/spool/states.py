@@ -1,0 +1,64 @@
+"""The states of a spool entry and the steps between them: one table, nothing else.
+
+A state is a folder and a step is a rename (or, to fan out, one more link). Nothing is removed
+before its successor is durable. QUEUED and FAILED exist once per destination.
+
+    INCOMING  being written; nothing was promised, a restart removes it
+    RECEIVED  durable; Success was, or is about to be, answered
+    QUEUED    waits for one destination
+    FAILED    one destination refused it for good; kept with the reason until a human decides
+    CORRUPT   not what was written; kept for inspection, never sent
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class State(enum.StrEnum):
+    """Where an entry stands; the value is the name of its folder."""
+
+    INCOMING = "incoming"
+    RECEIVED = "received"
+    QUEUED = "queued"
+    FAILED = "failed"
+    CORRUPT = "corrupt"
+
+
+class Step(enum.Enum):
+    """What can happen to an entry."""
+
+    COMMIT = "commit"
+    DISCARD = "discard"
+    FAN_OUT = "fan out"
+    DELIVERED = "delivered"
+    REFUSED = "refused"
+    RETRY = "retry"
+    DROP = "drop"
+    DAMAGED = "damaged"
+
+
+#: (state, step) -> next state; None where the entry is gone afterwards.
+STEPS: dict[tuple[State, Step], State | None] = {
+    (State.INCOMING, Step.COMMIT): State.RECEIVED,
+    (State.INCOMING, Step.DISCARD): None,
+    (State.RECEIVED, Step.FAN_OUT): State.QUEUED,
+    (State.RECEIVED, Step.DAMAGED): State.CORRUPT,
+    (State.QUEUED, Step.DELIVERED): None,
+    (State.QUEUED, Step.REFUSED): State.FAILED,
+    (State.QUEUED, Step.DAMAGED): State.CORRUPT,
+    (State.FAILED, Step.RETRY): State.QUEUED,
+    (State.FAILED, Step.DROP): None,
+}
+
+
+class IllegalStep(Exception):
+    """A defect of this program: a step that the table does not have. Nothing was changed."""
+
+
+def after(state: State, step: Step) -> State | None:
+    """Return the state that follows; raises `IllegalStep` where there is none."""
+    try:
+        return STEPS[state, step]
+    except KeyError:
+        raise IllegalStep(f"an entry that is {state.value} cannot be: {step.value}") from None

@@ -1,0 +1,224 @@
+"""The spool: every state and step, recovery after a stop between any two calls, full disks."""
+
+import errno
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from node.errors import CannotWrite
+from node.spool import Disk, Durability, Entry, Spool, State
+from node.spool.states import STEPS, IllegalStep, Step, after
+
+
+def make(root: Path, *destinations: str) -> Spool:
+    spool = Spool(root / "spool", Disk(Durability.FSYNC))
+    for name in destinations:
+        spool.add_destination(name)
+    return spool
+
+
+def put(spool: Spool, content: bytes = b"instance") -> Entry:
+    with spool.begin() as incoming:
+        incoming.file.write(content)
+        return incoming.commit()
+
+
+def files(spool: Spool) -> set[str]:
+    """Every file below the spool's states, by its folder."""
+    found = spool.root.rglob("*.dcm")
+    return {str(path.parent.relative_to(spool.root)) for path in found}
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("step", list(Step))
+def test_a_step_is_in_the_table_or_raises(state: State, step: Step) -> None:
+    if (state, step) in STEPS:
+        assert after(state, step) is STEPS[state, step]
+    else:
+        with pytest.raises(IllegalStep, match=state.value):
+            after(state, step)
+
+
+def test_an_entry_goes_from_receipt_to_every_destination(tmp_path: Path) -> None:
+    spool = make(tmp_path, "disk", "pacs")
+    entry = put(spool)
+    assert files(spool) == {"received"}
+    spool.fan_out(entry, ["disk", "pacs"])
+    assert files(spool) == {"queued/disk", "queued/pacs"}
+    [first] = spool.queued("disk")
+    assert first.path.read_bytes() == b"instance"
+    spool.delivered(first)
+    assert files(spool) == {"queued/pacs"}
+
+
+def test_what_is_not_committed_leaves_nothing(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    with pytest.raises(ValueError, match="half"), spool.begin() as incoming:
+        incoming.file.write(b"half")
+        raise ValueError("half")
+    assert files(spool) == set()
+
+
+def test_entries_come_in_the_order_of_receipt(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    for number in range(20):
+        put(spool, b"%d" % number)
+    assert [int(entry.path.read_bytes()) for entry in spool.received()] == list(range(20))
+
+
+def test_a_refused_entry_is_kept_with_its_reason_until_a_human_decides(tmp_path: Path) -> None:
+    spool = make(tmp_path, "pacs")
+    for _ in range(2):
+        spool.fan_out(put(spool), ["pacs"])
+    for entry in spool.queued("pacs"):
+        spool.refused(entry, "it said 0122")
+    retried, dropped = spool.failed("pacs")
+    assert (retried.cause, dropped.cause) == ("it said 0122", "it said 0122")
+    spool.retry(retried.entry)
+    spool.drop(dropped.entry)
+    assert files(spool) == {"queued/pacs"}
+    assert list((spool.root / "failed" / "pacs").iterdir()) == []
+
+
+def test_a_restart_removes_what_was_not_finished_and_keeps_the_rest(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    put(spool)
+    left_behind = spool.begin()
+    left_behind.file.write(b"half")
+    left_behind.file.close()
+    again = make(tmp_path)
+    recovered = again.recover()
+    assert (recovered.removed, recovered.received) == (1, 1)
+    assert files(again) == {"received"}
+
+
+def test_a_fan_out_that_was_interrupted_is_repeated_without_harm(tmp_path: Path) -> None:
+    spool = make(tmp_path, "disk", "pacs")
+    entry = put(spool)
+    os.link(entry.path, spool.root / "queued" / "disk" / entry.name)
+    spool.fan_out(entry, ["disk", "pacs"])
+    assert files(spool) == {"queued/disk", "queued/pacs"}
+
+
+def test_one_spool_has_one_owner(tmp_path: Path) -> None:
+    held = make(tmp_path).lock()
+    with pytest.raises(CannotWrite, match="another node is running"):
+        make(tmp_path).lock()
+    os.close(held)
+    os.close(make(tmp_path).lock())
+
+
+def test_a_spool_of_a_later_version_is_not_touched(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    (spool.root / "spool.json").write_text('{"format": 2}')
+    with pytest.raises(CannotWrite, match="later version"):
+        make(tmp_path)
+
+
+def test_a_folder_whose_disk_was_unmounted_is_noticed(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    assert spool.is_mounted()
+    spool.root.rename(tmp_path / "elsewhere")
+    spool.root.mkdir()
+    assert not spool.is_mounted()
+
+
+class FailingDisk(Disk):
+    """A disk whose n-th call that can fail, fails."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__(Durability.FSYNC)
+        self.at = at
+        self.calls = 0
+
+    def _call(self) -> None:
+        self.calls += 1
+        if self.calls == self.at:
+            raise OSError(errno.EIO, "injected")
+
+    def create(self, path: Path) -> int:
+        self._call()
+        return super().create(path)
+
+    def sync_file(self, descriptor: int) -> None:
+        self._call()
+        super().sync_file(descriptor)
+
+    def sync_folder(self, folder: Path) -> None:
+        self._call()
+        super().sync_folder(folder)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_an_error_at_any_call_of_a_commit_leaves_nothing_visible(tmp_path: Path, at: int) -> None:
+    make(tmp_path)
+    disk = FailingDisk(0)
+    spool = Spool(tmp_path / "spool", disk)
+    disk.at = at
+    with pytest.raises(OSError, match="injected"):
+        put(spool)
+    assert disk.calls == at
+    assert files(spool) == set()
+    put(spool)
+    assert files(spool) == {"received"}
+
+
+def test_the_whole_commit_is_three_calls_that_can_fail(tmp_path: Path) -> None:
+    """So that the table above is complete."""
+    make(tmp_path)
+    disk = FailingDisk(0)
+    put(Spool(tmp_path / "spool", disk))
+    assert disk.calls == 3
+
+
+def test_threads_share_the_fsync_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(Durability.FSYNC)
+    disk.sync_folder(tmp_path)
+    real, runs, go = os.fsync, [], threading.Event()
+
+    def slow(descriptor: int) -> None:
+        runs.append(descriptor)
+        go.wait(10)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    threads = [threading.Thread(target=disk.sync_folder, args=(tmp_path,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    waiting = disk._folders[tmp_path]._condition._waiters  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 10
+    while len(waiting) < 7 and time.monotonic() < deadline:
+        os.sched_yield()
+    go.set()
+    for thread in threads:
+        thread.join(10)
+    assert len(runs) == 2
+
+
+def test_a_failed_folder_sync_is_told_to_everyone_who_waited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(Durability.FSYNC)
+
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "injected")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    failures: list[OSError] = []
+
+    def ask() -> None:
+        try:
+            disk.sync_folder(tmp_path)
+        except OSError as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert [failure.errno for failure in failures] == [errno.EIO] * 8
