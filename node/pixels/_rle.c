@@ -1,0 +1,1085 @@
+/* RLE Lossless, PS3.5 Annex G: one native frame to one encoded frame and back.
+
+   Contract
+     encode   native frame -> header of 64 bytes and one segment per byte plane, most significant
+              byte first, sample after sample (G.2). Each row is encoded on its own (G.3.1), each
+              segment has an even length (G.3.1). The parse of a row is optimal: no other choice of
+              runs and literals gives fewer bytes, so no other encoder's frame is smaller.
+     decode   encoded frame -> native frame, planar configuration 0 or 1, either byte order. Takes
+              what other writers produce: no-op bytes, runs that cross rows, segments that are too
+              long. Refuses what cannot fill the frame.
+     matches  decodes and compares with a native frame as it goes, in fixed scratch memory. The
+              decoder shares only the geometry with the encoder, so one is a witness of the other.
+
+   Memory   Nothing outside a caller's buffer is read or written, whatever the arguments, and even if
+            another thread changes a buffer meanwhile: a byte that decides about a length is read
+            once, or from a private copy. Sizes are 64 bit and cannot overflow within the limits of
+            check_layout(). A claim in an encoded frame allocates nothing.
+   Threads  The GIL is released while pixels are worked on. No state but the chosen instruction set.
+   Raises   ValueError for arguments, _rle.Malformed for an encoded frame, OverflowError where the
+            result does not fit an item, MemoryError.
+
+   The fuzz target includes this file with RLE_WITHOUT_PYTHON defined. */
+
+#ifndef RLE_WITHOUT_PYTHON
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#endif
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define RLE_X86 1
+#include <immintrin.h>
+#elif defined(__aarch64__) && defined(__ARM_NEON) && defined(__GNUC__)
+#define RLE_NEON 1
+#include <arm_neon.h>
+#endif
+
+/* ---- 1. The layout of a native frame ---------------------------------------------------------- */
+
+enum {
+    HEADER_BYTES = 64, /* PS3.5 G.5: sixteen 32-bit words */
+    MAX_SEGMENTS = 15, /* G.5: one word is their number, the others their offsets */
+    MAX_RUN = 128,     /* G.3.1: bytes in a replicate or a literal run, at most */
+    BLOCK = 32,        /* bytes are copied in blocks of this size, past the end if need be */
+    SLACK = 256,       /* ... so buffers of our own are longer by this: MAX_RUN twice */
+};
+
+typedef struct {
+    uint64_t rows, columns; /* 1 to 65535: both have VR US (PS3.3 C.7.6.3) */
+    uint64_t samples;
+    uint64_t sample_bytes; /* Bits Allocated / 8 */
+    bool planar;           /* Planar Configuration (0028,0006) is 1 */
+    bool big_endian;
+} layout;
+
+/* Null, or what is wrong with the arguments. */
+static const char *check_layout(const layout *frame)
+{
+    if (frame->rows < 1 || frame->rows > 65535 || frame->columns < 1 || frame->columns > 65535)
+        return "rows and columns must be 1 to 65535";
+    if (frame->sample_bytes != 1 && frame->sample_bytes != 2 && frame->sample_bytes != 4 &&
+        frame->sample_bytes != 8)
+        return "bits allocated must be 8, 16, 32 or 64";
+    if (frame->samples < 1 || frame->samples > MAX_SEGMENTS ||
+        frame->samples * frame->sample_bytes > MAX_SEGMENTS)
+        return "samples times bytes allocated must be 1 to 15, the number of segments";
+    if (frame->rows * frame->columns * 2 * MAX_SEGMENTS > PTRDIFF_MAX - SLACK)
+        return "the frame is too large for this machine";
+    return NULL;
+}
+
+static uint64_t plane_bytes(const layout *frame) { return frame->rows * frame->columns; }
+
+static uint64_t segment_count(const layout *frame) { return frame->samples * frame->sample_bytes; }
+
+static uint64_t frame_bytes(const layout *frame)
+{
+    return plane_bytes(frame) * segment_count(frame);
+}
+
+/* A row is never longer than all literals: one more byte for each 128. */
+static uint64_t row_bound(const layout *frame)
+{
+    return frame->columns + (frame->columns + MAX_RUN - 1) / MAX_RUN;
+}
+
+static uint64_t encoded_bound(const layout *frame)
+{
+    uint64_t segment = frame->rows * row_bound(frame);
+    return HEADER_BYTES + segment_count(frame) * (segment + segment % 2);
+}
+
+/* Where one byte plane lies in the native frame: every `stride` bytes from `first` on. */
+typedef struct {
+    uint64_t first, offset, stride;
+} plane_position;
+
+static plane_position locate_plane(const layout *frame, uint64_t segment)
+{
+    uint64_t sample = segment / frame->sample_bytes;
+    uint64_t significance = segment % frame->sample_bytes; /* 0 is the most significant byte */
+    uint64_t byte = frame->big_endian ? significance : frame->sample_bytes - 1 - significance;
+    if (frame->planar)
+        return (plane_position){sample * plane_bytes(frame) * frame->sample_bytes, byte,
+                                frame->sample_bytes};
+    return (plane_position){0, sample * frame->sample_bytes + byte, segment_count(frame)};
+}
+
+static uint32_t load_le32(const uint8_t *from)
+{
+    return from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
+}
+
+static void store_le32(uint8_t *to, uint32_t value)
+{
+    for (int byte = 0; byte < 4; byte++)
+        to[byte] = (uint8_t)(value >> (8 * byte));
+}
+
+/* Copies at least `count` bytes, at most MAX_RUN: whole blocks. */
+static inline void copy_blocks(uint8_t *to, const uint8_t *from, size_t count)
+{
+    memcpy(to, from, BLOCK);
+    for (size_t done = BLOCK; done < count; done += BLOCK)
+        memcpy(to + done, from + done, BLOCK);
+}
+
+/* ---- 2. What depends on the machine ----------------------------------------------------------- */
+
+/* gather  takes byte `offset` of each of `count` pixels that are `stride` bytes long, no other byte
+           being touched.
+   weave   the opposite: pixel i is made of byte i of each of `stride` planes.
+   mark    sets bit i where row[i] == row[i + 1], whole words at a time. The row is followed by
+           SLACK bytes; bits from count - 1 on mean nothing. */
+typedef struct {
+    const char *name;
+    void (*gather)(uint8_t *plane, const uint8_t *pixels, size_t count, size_t stride,
+                   size_t offset);
+    void (*weave)(uint8_t *pixels, uint8_t *const planes[], size_t count, size_t stride);
+    void (*mark)(uint64_t *equal, const uint8_t *row, size_t count);
+} instruction_set;
+
+static inline void gather_from(size_t done, uint8_t *plane, const uint8_t *pixels, size_t count,
+                               size_t stride, size_t offset)
+{
+    for (size_t i = done; i < count; i++)
+        plane[i] = pixels[i * stride + offset];
+}
+
+/* A constant stride lets the compiler do better than a variable one. */
+static void gather_portable(uint8_t *plane, const uint8_t *pixels, size_t count, size_t stride,
+                            size_t offset)
+{
+    switch (stride) {
+    case 1: memcpy(plane, pixels, count); break;
+    case 2: gather_from(0, plane, pixels, count, 2, offset); break;
+    case 3: gather_from(0, plane, pixels, count, 3, offset); break;
+    case 4: gather_from(0, plane, pixels, count, 4, offset); break;
+    case 6: gather_from(0, plane, pixels, count, 6, offset); break;
+    case 8: gather_from(0, plane, pixels, count, 8, offset); break;
+    default: gather_from(0, plane, pixels, count, stride, offset);
+    }
+}
+
+static inline void weave_from(size_t done, uint8_t *pixels, uint8_t *const planes[], size_t count,
+                              size_t stride)
+{
+    for (size_t i = done; i < count; i++)
+        for (size_t byte = 0; byte < stride; byte++)
+            pixels[i * stride + byte] = planes[byte][i];
+}
+
+static void weave_portable(uint8_t *pixels, uint8_t *const planes[], size_t count, size_t stride)
+{
+    switch (stride) {
+    case 1: memcpy(pixels, planes[0], count); break;
+    case 2: weave_from(0, pixels, planes, count, 2); break;
+    case 3: weave_from(0, pixels, planes, count, 3); break;
+    case 4: weave_from(0, pixels, planes, count, 4); break;
+    case 6: weave_from(0, pixels, planes, count, 6); break;
+    case 8: weave_from(0, pixels, planes, count, 8); break;
+    default: weave_from(0, pixels, planes, count, stride);
+    }
+}
+
+/* Eight bytes, the first one the least significant on every machine. */
+static inline uint64_t load_le64(const uint8_t *from)
+{
+    return load_le32(from) | (uint64_t)load_le32(from + 4) << 32;
+}
+
+static void mark_portable(uint64_t *equal, const uint8_t *row, size_t count)
+{
+    const uint64_t low7 = 0x7F7F7F7F7F7F7F7F;
+    for (size_t word = 0; word * 64 < count; word++) {
+        uint64_t bits = 0;
+        for (int byte = 0; byte < 8; byte++) {
+            const uint8_t *at = row + word * 64 + byte * 8;
+            uint64_t differ = load_le64(at) ^ load_le64(at + 1);
+            /* The top bit of each byte: set where `differ` is zero, without a carry between bytes. */
+            uint64_t same = ~(((differ & low7) + low7) | differ | low7);
+            /* The eight top bits, side by side in the top byte. */
+            bits |= ((same >> 7) * 0x0102040810204080 >> 56) << (8 * byte);
+        }
+        equal[word] = bits;
+    }
+}
+
+static const instruction_set PORTABLE = {"portable", gather_portable, weave_portable,
+                                         mark_portable};
+
+#ifdef RLE_X86
+
+static void gather_sse2(uint8_t *plane, const uint8_t *pixels, size_t count, size_t stride,
+                        size_t offset)
+{
+    size_t i = 0;
+    const __m128i shift = _mm_cvtsi64_si128((long long)(8 * offset));
+    if (stride == 2) {
+        const __m128i low = _mm_set1_epi16(0xFF);
+        for (; i + 16 <= count; i += 16) {
+            const __m128i *from = (const __m128i *)(pixels + 2 * i);
+            __m128i a = _mm_and_si128(_mm_srl_epi16(_mm_loadu_si128(from), shift), low);
+            __m128i b = _mm_and_si128(_mm_srl_epi16(_mm_loadu_si128(from + 1), shift), low);
+            _mm_storeu_si128((__m128i *)(plane + i), _mm_packus_epi16(a, b));
+        }
+    } else if (stride == 4) {
+        const __m128i low = _mm_set1_epi32(0xFF);
+        for (; i + 16 <= count; i += 16) {
+            const __m128i *from = (const __m128i *)(pixels + 4 * i);
+            __m128i a = _mm_and_si128(_mm_srl_epi32(_mm_loadu_si128(from), shift), low);
+            __m128i b = _mm_and_si128(_mm_srl_epi32(_mm_loadu_si128(from + 1), shift), low);
+            __m128i c = _mm_and_si128(_mm_srl_epi32(_mm_loadu_si128(from + 2), shift), low);
+            __m128i d = _mm_and_si128(_mm_srl_epi32(_mm_loadu_si128(from + 3), shift), low);
+            __m128i packed = _mm_packus_epi16(_mm_packs_epi32(a, b), _mm_packs_epi32(c, d));
+            _mm_storeu_si128((__m128i *)(plane + i), packed);
+        }
+    } else {
+        gather_portable(plane, pixels, count, stride, offset);
+        return;
+    }
+    gather_from(i, plane, pixels, count, stride, offset);
+}
+
+static void weave_sse2(uint8_t *pixels, uint8_t *const planes[], size_t count, size_t stride)
+{
+    size_t i = 0;
+    if (stride == 2) {
+        for (; i + 16 <= count; i += 16) {
+            __m128i *to = (__m128i *)(pixels + 2 * i);
+            __m128i a = _mm_loadu_si128((const __m128i *)(planes[0] + i));
+            __m128i b = _mm_loadu_si128((const __m128i *)(planes[1] + i));
+            _mm_storeu_si128(to, _mm_unpacklo_epi8(a, b));
+            _mm_storeu_si128(to + 1, _mm_unpackhi_epi8(a, b));
+        }
+    } else if (stride == 4) {
+        for (; i + 16 <= count; i += 16) {
+            __m128i *to = (__m128i *)(pixels + 4 * i);
+            __m128i a = _mm_loadu_si128((const __m128i *)(planes[0] + i));
+            __m128i b = _mm_loadu_si128((const __m128i *)(planes[1] + i));
+            __m128i c = _mm_loadu_si128((const __m128i *)(planes[2] + i));
+            __m128i d = _mm_loadu_si128((const __m128i *)(planes[3] + i));
+            __m128i ab_low = _mm_unpacklo_epi8(a, b), ab_high = _mm_unpackhi_epi8(a, b);
+            __m128i cd_low = _mm_unpacklo_epi8(c, d), cd_high = _mm_unpackhi_epi8(c, d);
+            _mm_storeu_si128(to, _mm_unpacklo_epi16(ab_low, cd_low));
+            _mm_storeu_si128(to + 1, _mm_unpackhi_epi16(ab_low, cd_low));
+            _mm_storeu_si128(to + 2, _mm_unpacklo_epi16(ab_high, cd_high));
+            _mm_storeu_si128(to + 3, _mm_unpackhi_epi16(ab_high, cd_high));
+        }
+    } else {
+        weave_portable(pixels, planes, count, stride);
+        return;
+    }
+    weave_from(i, pixels, planes, count, stride);
+}
+
+static void mark_sse2(uint64_t *equal, const uint8_t *row, size_t count)
+{
+    for (size_t word = 0; word * 64 < count; word++) {
+        uint64_t bits = 0;
+        for (int part = 0; part < 4; part++) {
+            const uint8_t *at = row + word * 64 + part * 16;
+            __m128i here = _mm_loadu_si128((const __m128i *)at);
+            __m128i next = _mm_loadu_si128((const __m128i *)(at + 1));
+            uint64_t mask = (uint16_t)_mm_movemask_epi8(_mm_cmpeq_epi8(here, next));
+            bits |= mask << (16 * part);
+        }
+        equal[word] = bits;
+    }
+}
+
+static const instruction_set SSE2 = {"sse2", gather_sse2, weave_sse2, mark_sse2};
+
+#define AVX2_FUNCTION __attribute__((target("avx2")))
+
+/* Shuffles for pixels of three bytes, as rows of sixteen indices; 0x80 gives zero.
+   Gathering byte k: byte j of the plane is byte 3 j + k of 48, taken from the m-th sixteen.
+   Weaving: byte j of the m-th sixteen is byte (16 m + j) / 3 of plane k, if that is its plane. */
+#define SIXTEEN(F, k, m)                                                                           \
+    {F(0, k, m), F(1, k, m), F(2, k, m), F(3, k, m), F(4, k, m), F(5, k, m), F(6, k, m),           \
+     F(7, k, m), F(8, k, m), F(9, k, m), F(10, k, m), F(11, k, m), F(12, k, m), F(13, k, m),       \
+     F(14, k, m), F(15, k, m)}
+#define THREE_BY_THREE(F)                                                                          \
+    {{SIXTEEN(F, 0, 0), SIXTEEN(F, 0, 1), SIXTEEN(F, 0, 2)},                                       \
+     {SIXTEEN(F, 1, 0), SIXTEEN(F, 1, 1), SIXTEEN(F, 1, 2)},                                       \
+     {SIXTEEN(F, 2, 0), SIXTEEN(F, 2, 1), SIXTEEN(F, 2, 2)}}
+#define GATHER_INDEX(j, k, m) ((3 * (j) + (k)) / 16 == (m) ? (3 * (j) + (k)) % 16 : 0x80)
+#define WEAVE_INDEX(j, k, m) ((16 * (m) + (j)) % 3 == (k) ? (16 * (m) + (j)) / 3 : 0x80)
+
+static const uint8_t GATHER3[3][3][16] = THREE_BY_THREE(GATHER_INDEX);
+static const uint8_t WEAVE3[3][3][16] = THREE_BY_THREE(WEAVE_INDEX);
+
+AVX2_FUNCTION static inline __m128i shuffle3(__m128i a, __m128i b, __m128i c,
+                                             const uint8_t *for_a, const uint8_t *for_b,
+                                             const uint8_t *for_c)
+{
+    a = _mm_shuffle_epi8(a, _mm_loadu_si128((const __m128i *)for_a));
+    b = _mm_shuffle_epi8(b, _mm_loadu_si128((const __m128i *)for_b));
+    c = _mm_shuffle_epi8(c, _mm_loadu_si128((const __m128i *)for_c));
+    return _mm_or_si128(_mm_or_si128(a, b), c);
+}
+
+AVX2_FUNCTION static void gather3_avx2(uint8_t *plane, const uint8_t *pixels, size_t count,
+                                       size_t offset)
+{
+    size_t i = 0;
+    for (; i + 16 <= count; i += 16) {
+        const __m128i *from = (const __m128i *)(pixels + 3 * i);
+        __m128i taken = shuffle3(_mm_loadu_si128(from), _mm_loadu_si128(from + 1),
+                                 _mm_loadu_si128(from + 2), GATHER3[offset][0],
+                                 GATHER3[offset][1], GATHER3[offset][2]);
+        _mm_storeu_si128((__m128i *)(plane + i), taken);
+    }
+    gather_from(i, plane, pixels, count, 3, offset);
+}
+
+AVX2_FUNCTION static void gather_avx2(uint8_t *plane, const uint8_t *pixels, size_t count,
+                                      size_t stride, size_t offset)
+{
+    if (stride == 3) {
+        gather3_avx2(plane, pixels, count, offset);
+        return;
+    }
+    if (stride != 2) {
+        gather_sse2(plane, pixels, count, stride, offset);
+        return;
+    }
+    size_t i = 0;
+    const __m256i low = _mm256_set1_epi16(0xFF);
+    const __m128i shift = _mm_cvtsi64_si128((long long)(8 * offset));
+    for (; i + 32 <= count; i += 32) {
+        const __m256i *from = (const __m256i *)(pixels + 2 * i);
+        __m256i a = _mm256_and_si256(_mm256_srl_epi16(_mm256_loadu_si256(from), shift), low);
+        __m256i b = _mm256_and_si256(_mm256_srl_epi16(_mm256_loadu_si256(from + 1), shift), low);
+        __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi16(a, b), 0xD8);
+        _mm256_storeu_si256((__m256i *)(plane + i), packed);
+    }
+    gather_from(i, plane, pixels, count, 2, offset);
+}
+
+AVX2_FUNCTION static void weave_avx2(uint8_t *pixels, uint8_t *const planes[], size_t count,
+                                     size_t stride)
+{
+    if (stride != 3) {
+        weave_sse2(pixels, planes, count, stride);
+        return;
+    }
+    size_t i = 0;
+    for (; i + 16 <= count; i += 16) {
+        __m128i a = _mm_loadu_si128((const __m128i *)(planes[0] + i));
+        __m128i b = _mm_loadu_si128((const __m128i *)(planes[1] + i));
+        __m128i c = _mm_loadu_si128((const __m128i *)(planes[2] + i));
+        for (int m = 0; m < 3; m++)
+            _mm_storeu_si128((__m128i *)(pixels + 3 * i) + m,
+                             shuffle3(a, b, c, WEAVE3[0][m], WEAVE3[1][m], WEAVE3[2][m]));
+    }
+    weave_from(i, pixels, planes, count, 3);
+}
+
+AVX2_FUNCTION static void mark_avx2(uint64_t *equal, const uint8_t *row, size_t count)
+{
+    for (size_t word = 0; word * 64 < count; word++) {
+        const uint8_t *at = row + word * 64;
+        __m256i here = _mm256_loadu_si256((const __m256i *)at);
+        __m256i next = _mm256_loadu_si256((const __m256i *)(at + 1));
+        uint32_t first = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(here, next));
+        here = _mm256_loadu_si256((const __m256i *)(at + 32));
+        next = _mm256_loadu_si256((const __m256i *)(at + 33));
+        uint32_t second = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(here, next));
+        equal[word] = first | (uint64_t)second << 32;
+    }
+}
+
+static const instruction_set AVX2 = {"avx2", gather_avx2, weave_avx2, mark_avx2};
+
+#endif /* RLE_X86 */
+
+#ifdef RLE_NEON
+
+static void gather_neon(uint8_t *plane, const uint8_t *pixels, size_t count, size_t stride,
+                        size_t offset)
+{
+    size_t i = 0;
+    if (stride == 2)
+        for (; i + 16 <= count; i += 16)
+            vst1q_u8(plane + i, vld2q_u8(pixels + 2 * i).val[offset]);
+    else if (stride == 3)
+        for (; i + 16 <= count; i += 16)
+            vst1q_u8(plane + i, vld3q_u8(pixels + 3 * i).val[offset]);
+    else if (stride == 4)
+        for (; i + 16 <= count; i += 16)
+            vst1q_u8(plane + i, vld4q_u8(pixels + 4 * i).val[offset]);
+    else {
+        gather_portable(plane, pixels, count, stride, offset);
+        return;
+    }
+    gather_from(i, plane, pixels, count, stride, offset);
+}
+
+static void weave_neon(uint8_t *pixels, uint8_t *const planes[], size_t count, size_t stride)
+{
+    size_t i = 0;
+    if (stride == 2)
+        for (; i + 16 <= count; i += 16) {
+            uint8x16x2_t two = {{vld1q_u8(planes[0] + i), vld1q_u8(planes[1] + i)}};
+            vst2q_u8(pixels + 2 * i, two);
+        }
+    else if (stride == 3)
+        for (; i + 16 <= count; i += 16) {
+            uint8x16x3_t three = {{vld1q_u8(planes[0] + i), vld1q_u8(planes[1] + i),
+                                   vld1q_u8(planes[2] + i)}};
+            vst3q_u8(pixels + 3 * i, three);
+        }
+    else if (stride == 4)
+        for (; i + 16 <= count; i += 16) {
+            uint8x16x4_t four = {{vld1q_u8(planes[0] + i), vld1q_u8(planes[1] + i),
+                                  vld1q_u8(planes[2] + i), vld1q_u8(planes[3] + i)}};
+            vst4q_u8(pixels + 4 * i, four);
+        }
+    else {
+        weave_portable(pixels, planes, count, stride);
+        return;
+    }
+    weave_from(i, pixels, planes, count, stride);
+}
+
+/* NEON has no movemask: give each byte of eight its own bit, then add neighbours three times. */
+static void mark_neon(uint64_t *equal, const uint8_t *row, size_t count)
+{
+    static const uint8_t WEIGHTS[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    const uint8x16_t weights = vld1q_u8(WEIGHTS);
+    for (size_t word = 0; word * 64 < count; word++) {
+        uint8x16_t same[4];
+        for (int part = 0; part < 4; part++) {
+            const uint8_t *at = row + word * 64 + part * 16;
+            same[part] = vandq_u8(vceqq_u8(vld1q_u8(at), vld1q_u8(at + 1)), weights);
+        }
+        uint8x16_t sum = vpaddq_u8(vpaddq_u8(same[0], same[1]), vpaddq_u8(same[2], same[3]));
+        equal[word] = vgetq_lane_u64(vreinterpretq_u64_u8(vpaddq_u8(sum, sum)), 0);
+    }
+}
+
+static const instruction_set NEON = {"neon", gather_neon, weave_neon, mark_neon};
+
+#endif /* RLE_NEON */
+
+/* Fills `found` with the sets this machine has, the fastest first; returns their number. */
+static int find_instruction_sets(const instruction_set *found[3])
+{
+    int count = 0;
+#ifdef RLE_X86
+    if (__builtin_cpu_supports("avx2"))
+        found[count++] = &AVX2;
+    found[count++] = &SSE2;
+#endif
+#ifdef RLE_NEON
+    found[count++] = &NEON;
+#endif
+    found[count++] = &PORTABLE;
+    return count;
+}
+
+static const instruction_set *machine = &PORTABLE;
+
+/* ---- 3. The encoder --------------------------------------------------------------------------- */
+
+/* One row of one byte plane, and two bits for each of its bytes. `equal`: it equals the next one.
+   `triple`: it equals the next two, which is where a literal has to end. */
+typedef struct {
+    uint8_t *bytes;
+    uint64_t *equal, *triple;
+    size_t columns;
+} marked_row;
+
+static size_t words_for(size_t columns) { return columns / 64 + 1; }
+
+static bool allocate_row(marked_row *row, size_t columns)
+{
+    size_t words = words_for(columns) + 3; /* searches look a run of 128 ahead */
+    row->columns = columns;
+    row->equal = calloc(2 * words, sizeof(uint64_t));
+    row->triple = row->equal ? row->equal + words : NULL;
+    row->bytes = calloc(columns + SLACK, 1);
+    return row->equal && row->bytes;
+}
+
+static void free_row(marked_row *row)
+{
+    free(row->equal);
+    free(row->bytes);
+}
+
+static void mark_row(marked_row *row)
+{
+    size_t last = row->columns - 1; /* it has no next byte, so its bit and all after it are 0 */
+    machine->mark(row->equal, row->bytes, row->columns);
+    row->equal[last / 64] &= ((uint64_t)1 << last % 64) - 1;
+    for (size_t word = 0; word <= last / 64; word++) {
+        uint64_t next = row->equal[word] >> 1 | row->equal[word + 1] << 63;
+        row->triple[word] = row->equal[word] & next;
+    }
+}
+
+static inline bool bit_at(const uint64_t *bits, size_t index)
+{
+    return bits[index / 64] >> index % 64 & 1;
+}
+
+/* The number of equal bytes from `at` on, in this row. */
+static inline size_t run_length(const marked_row *row, size_t at)
+{
+    size_t word = at / 64;
+    uint64_t differ = ~row->equal[word] & ~(uint64_t)0 << at % 64;
+    while (!differ)
+        differ = ~row->equal[++word]; /* the last byte's bit is 0, so this ends */
+    return word * 64 + (size_t)__builtin_ctzll(differ) + 1 - at;
+}
+
+/* The distance from `at` to the next three equal bytes; any number above MAX_RUN if that is far. */
+static inline size_t literal_length(const marked_row *row, size_t at)
+{
+    size_t word = at / 64, last = (at + MAX_RUN) / 64;
+    uint64_t found = row->triple[word] & ~(uint64_t)0 << at % 64;
+    while (!found) {
+        if (word == last)
+            return MAX_RUN + 1;
+        found = row->triple[++word];
+    }
+    return word * 64 + (size_t)__builtin_ctzll(found) - at;
+}
+
+static inline uint8_t *put_literal(uint8_t *out, const uint8_t *bytes, size_t length)
+{
+    *out++ = (uint8_t)(length - 1);
+    copy_blocks(out, bytes, length);
+    return out + length;
+}
+
+/* A single byte that is left over begins the literal that follows: it is not put here. */
+static inline uint8_t *put_run(uint8_t *out, uint8_t value, size_t length)
+{
+    for (; length >= MAX_RUN; length -= MAX_RUN) {
+        *out++ = 257 - MAX_RUN;
+        *out++ = value;
+    }
+    if (length > 1) {
+        *out++ = (uint8_t)(257 - length);
+        *out++ = value;
+    }
+    return out;
+}
+
+/* The shortest encoding of a row.
+
+   After any number of bytes what matters is how many bytes were put, and how many more the literal
+   that is open may take. Fewer bytes always win: for one byte a literal with all its 128 places can
+   be opened. Of equal many, more places win. So there is one best state at each byte, and it is
+   found without looking back:
+     - three or more equal bytes are a run: 2 bytes against 3;
+     - two are a run where no literal is open, or where the open one has less than two places left;
+       otherwise they stay in the literal, as a run would save nothing and close it;
+     - a run of 128 k + 1 leaves one byte over; an open literal with a place left takes it first.
+   The tests hold this against an exhaustive search. */
+static uint8_t *encode_row(uint8_t *out, const marked_row *row)
+{
+    const uint8_t *bytes = row->bytes;
+    size_t at = 0, columns = row->columns;
+    while (at < columns) {
+        if (!bit_at(row->equal, at)) {
+            size_t length = literal_length(row, at);
+            size_t rest = columns - at;
+            if (length > rest)
+                length = rest;
+            if (length > MAX_RUN)
+                length = bit_at(row->equal, at + MAX_RUN - 1) ? MAX_RUN - 1 : MAX_RUN;
+            else if (length < MAX_RUN && length < rest)
+                length += run_length(row, at + length) % MAX_RUN == 1;
+            out = put_literal(out, bytes + at, length);
+            at += length;
+        } else {
+            size_t length = run_length(row, at);
+            out = put_run(out, bytes[at], length);
+            at += length - (length % MAX_RUN == 1);
+        }
+    }
+    return out;
+}
+
+static uint8_t *encode_segment(uint8_t *out, const uint8_t *limit, marked_row *row,
+                               const layout *frame, const uint8_t *native, uint64_t segment)
+{
+    const plane_position plane = locate_plane(frame, segment);
+    const uint8_t *pixels = native + plane.first, *start = out;
+    for (uint64_t r = 0; r < frame->rows; r++) {
+        if ((uint64_t)(limit - out) < row_bound(frame) + SLACK)
+            return NULL;
+        machine->gather(row->bytes, pixels, row->columns, plane.stride, plane.offset);
+        mark_row(row);
+        out = encode_row(out, row);
+        pixels += frame->columns * plane.stride;
+    }
+    if ((out - start) % 2)
+        *out++ = 0;
+    return out;
+}
+
+typedef enum { ENCODED, NO_MEMORY, TOO_LARGE } encode_result;
+
+/* `out` has encoded_bound() + SLACK bytes. */
+static encode_result encode_frame(const layout *frame, const uint8_t *native, uint8_t *out,
+                                  uint64_t *written)
+{
+    const uint8_t *start = out, *limit = out + encoded_bound(frame) + SLACK;
+    encode_result result = ENCODED;
+    marked_row row;
+    if (!allocate_row(&row, (size_t)frame->columns))
+        result = NO_MEMORY;
+    memset(out, 0, HEADER_BYTES);
+    store_le32(out, (uint32_t)segment_count(frame));
+    out += HEADER_BYTES;
+    for (uint64_t segment = 0; segment < segment_count(frame) && result == ENCODED; segment++) {
+        if ((uint64_t)(out - start) > UINT32_MAX) {
+            result = TOO_LARGE; /* an offset has 32 bits */
+            break;
+        }
+        store_le32((uint8_t *)start + 4 + 4 * segment, (uint32_t)(out - start));
+        out = encode_segment(out, limit, &row, frame, native, segment);
+        if (!out)
+            result = TOO_LARGE; /* never: the bound is proven; this keeps memory safe if it is not */
+    }
+    free_row(&row);
+    /* An item's length has 32 bits, is even, and FFFFFFFFH means undefined (PS3.5 7.5, A.4). */
+    if (result == ENCODED && (uint64_t)(out - start) > UINT32_MAX - 1)
+        result = TOO_LARGE;
+    *written = result == ENCODED ? (uint64_t)(out - start) : 0;
+    return result;
+}
+
+/* ---- 4. The decoder: nothing above is used but the layout, the blocks and weave ---------------- */
+
+/* A segment being read. `spill` bytes were decoded beyond what was asked for. */
+typedef struct {
+    const uint8_t *at, *end;
+    size_t spill;
+} segment_reader;
+
+typedef enum {
+    DECODED,
+    DIFFERENT,      /* from the native frame it is compared with */
+    NO_HEADER,      /* less than 64 bytes */
+    WRONG_SEGMENTS, /* the number of segments is not that of the layout */
+    WRONG_OFFSET,   /* an offset is not between the one before it and the end */
+    SHORT_SEGMENT,  /* a segment ends before its plane is full */
+} decode_result;
+
+typedef struct {
+    segment_reader readers[MAX_SEGMENTS];
+    uint64_t segment; /* which one is wrong, or the number that is claimed */
+} encoded_frame;
+
+/* Two bytes give 128 at most, so a segment cannot fill a plane of more than 64 times its size. This
+   is known before anything is allocated or decoded. */
+static bool can_fill(uint64_t segment_bytes, uint64_t wanted) { return wanted / 64 <= segment_bytes; }
+
+static decode_result open_frame(encoded_frame *encoded, const layout *frame, const uint8_t *bytes,
+                                uint64_t length)
+{
+    uint64_t end = length;
+    if (length < HEADER_BYTES)
+        return NO_HEADER;
+    encoded->segment = load_le32(bytes);
+    if (encoded->segment != segment_count(frame))
+        return WRONG_SEGMENTS;
+    for (uint64_t segment = segment_count(frame); segment-- > 0;) {
+        uint64_t start = load_le32(bytes + 4 + 4 * segment);
+        encoded->segment = segment;
+        if (start < HEADER_BYTES || start > end)
+            return WRONG_OFFSET;
+        if (!can_fill(end - start, plane_bytes(frame)))
+            return SHORT_SEGMENT;
+        encoded->readers[segment] = (segment_reader){bytes + start, bytes + end, 0};
+        end = start;
+    }
+    return DECODED;
+}
+
+static inline void fill_blocks(uint8_t *to, uint8_t value, size_t count)
+{
+    memset(to, value, BLOCK);
+    for (size_t done = BLOCK; done < count; done += BLOCK)
+        memset(to + done, value, BLOCK);
+}
+
+/* Reads codes until `to` holds `wanted` bytes or the segment ends; returns how many it holds. The
+   last code may give up to 127 bytes more: `to` has SLACK for them. */
+static size_t read_codes(segment_reader *reader, uint8_t *to, size_t wanted)
+{
+    const uint8_t *at = reader->at, *end = reader->end;
+    size_t filled = reader->spill;
+    /* A longest literal and its code lie before the end: whole blocks may be read. */
+    while (filled < wanted && end - at > MAX_RUN) {
+        const uint8_t code = *at++;
+        if (code < 128) {
+            copy_blocks(to + filled, at, code + 1u);
+            filled += code + 1u;
+            at += code + 1u;
+        } else if (code > 128) {
+            fill_blocks(to + filled, *at++, 257u - code);
+            filled += 257u - code;
+        } /* 128 says nothing (G.3.2) */
+    }
+    while (filled < wanted && end - at > 1) {
+        const uint8_t code = *at++;
+        if (code < 128) {
+            size_t length = code + 1u, rest = (size_t)(end - at);
+            length = length < rest ? length : rest;
+            memcpy(to + filled, at, length);
+            filled += length;
+            at += length;
+        } else if (code > 128) {
+            memset(to + filled, *at++, 257u - code);
+            filled += 257u - code;
+        }
+    }
+    reader->at = at;
+    return filled;
+}
+
+enum { SCRATCH = 8192 }; /* what a group of planes is decoded to at a time: half of an L1 cache */
+
+/* Planes that share pixels, decoded together: all of them, or those of one sample. */
+typedef struct {
+    segment_reader *readers[MAX_SEGMENTS];
+    uint8_t *planes[MAX_SEGMENTS];
+    size_t count, step; /* of planes; pixels in one step */
+    uint8_t scratch[SCRATCH + MAX_SEGMENTS * SLACK];
+} plane_group;
+
+static void open_group(plane_group *group, encoded_frame *encoded, const layout *frame,
+                       uint64_t first, uint64_t count)
+{
+    group->count = (size_t)count;
+    group->step = (size_t)(SCRATCH / count) & ~(size_t)63;
+    for (uint64_t segment = first; segment < first + count; segment++) {
+        size_t byte = (size_t)locate_plane(frame, segment).offset;
+        group->readers[byte] = &encoded->readers[segment];
+        group->planes[byte] = group->scratch + byte * (group->step + SLACK);
+    }
+}
+
+/* The next `pixels` of each plane; the number of the plane that ends too early, or `count`. */
+static size_t read_planes(plane_group *group, size_t pixels)
+{
+    for (size_t byte = 0; byte < group->count; byte++) {
+        segment_reader *reader = group->readers[byte];
+        size_t filled = read_codes(reader, group->planes[byte], pixels);
+        if (filled < pixels)
+            return byte;
+        reader->spill = filled - pixels;
+    }
+    return group->count;
+}
+
+static void keep_spill(plane_group *group, size_t pixels)
+{
+    for (size_t byte = 0; byte < group->count; byte++)
+        memmove(group->planes[byte], group->planes[byte] + pixels, group->readers[byte]->spill);
+}
+
+/* Decodes a group to `out`, or compares it with `native`; one of them is null. */
+static decode_result decode_group(plane_group *group, encoded_frame *encoded, uint64_t plane,
+                                  uint8_t *out, const uint8_t *native)
+{
+    uint8_t woven[SCRATCH];
+    for (uint64_t done = 0; done < plane; done += group->step) {
+        size_t pixels = plane - done < group->step ? (size_t)(plane - done) : group->step;
+        size_t short_plane = read_planes(group, pixels);
+        if (short_plane < group->count) {
+            encoded->segment = (uint64_t)(group->readers[short_plane] - encoded->readers);
+            return SHORT_SEGMENT;
+        }
+        machine->weave(out ? out : woven, group->planes, pixels, group->count);
+        size_t bytes = pixels * group->count;
+        if (out)
+            out += bytes;
+        else if (memcmp(woven, native, bytes) != 0)
+            return DIFFERENT;
+        else
+            native += bytes;
+        keep_spill(group, pixels);
+    }
+    return DECODED;
+}
+
+/* After open_frame(). Decodes to `out`, or compares with `native`; one of them is null, the other
+   has frame_bytes(). */
+static decode_result decode_frame(encoded_frame *encoded, const layout *frame, uint8_t *out,
+                                  const uint8_t *native)
+{
+    uint64_t count = frame->planar ? frame->sample_bytes : segment_count(frame);
+    decode_result result = DECODED;
+    plane_group group;
+    for (uint64_t first = 0; first < segment_count(frame) && result == DECODED; first += count) {
+        uint64_t begin = first * plane_bytes(frame);
+        open_group(&group, encoded, frame, first, count);
+        result = decode_group(&group, encoded, plane_bytes(frame), out ? out + begin : NULL,
+                              native ? native + begin : NULL);
+    }
+    return result;
+}
+
+/* ---- 5. Python -------------------------------------------------------------------------------- */
+
+#ifndef RLE_WITHOUT_PYTHON
+
+typedef struct {
+    PyObject *malformed;
+} module_state;
+
+/* The arguments that describe a frame, the same for all three functions. */
+#define LAYOUT_FORMAT "LLLLip"
+
+typedef struct {
+    long long rows, columns, samples, bits_allocated;
+    int planar_configuration, big_endian;
+} layout_arguments;
+
+static bool make_layout(layout *frame, const layout_arguments *given)
+{
+    *frame = (layout){(uint64_t)given->rows,    (uint64_t)given->columns,
+                      (uint64_t)given->samples, (uint64_t)given->bits_allocated / 8,
+                      given->planar_configuration == 1, given->big_endian != 0};
+    const char *wrong = check_layout(frame);
+    if (given->bits_allocated % 8)
+        wrong = "bits allocated must be 8, 16, 32 or 64";
+    if (given->planar_configuration != 0 && given->planar_configuration != 1)
+        wrong = "planar configuration must be 0 or 1";
+    if (wrong)
+        PyErr_SetString(PyExc_ValueError, wrong);
+    return !wrong;
+}
+
+static bool check_native(const layout *frame, const Py_buffer *native)
+{
+    if ((uint64_t)native->len == frame_bytes(frame))
+        return true;
+    PyErr_Format(PyExc_ValueError, "the native frame has %zd bytes, its layout says %llu",
+                 native->len, (unsigned long long)frame_bytes(frame));
+    return false;
+}
+
+static void raise_malformed(PyObject *module, const layout *frame, decode_result result,
+                            const encoded_frame *encoded)
+{
+    PyObject *malformed = ((module_state *)PyModule_GetState(module))->malformed;
+    unsigned long long segment = encoded->segment;
+    switch (result) {
+    case NO_HEADER:
+        PyErr_SetString(malformed, "the frame is shorter than the RLE header of 64 bytes");
+        break;
+    case WRONG_SEGMENTS:
+        PyErr_Format(malformed, "the RLE header says %llu segments where there must be %llu",
+                     segment, (unsigned long long)segment_count(frame));
+        break;
+    case WRONG_OFFSET:
+        PyErr_Format(malformed, "the offset of segment %llu is not within the frame", segment + 1);
+        break;
+    default:
+        PyErr_Format(malformed, "segment %llu ends before its %llu bytes are decoded", segment + 1,
+                     (unsigned long long)plane_bytes(frame));
+    }
+}
+
+/* Encoded to memory of our own and copied: the limited API cannot shorten a bytes object. */
+static PyObject *encode_checked(const layout *frame, const Py_buffer *native)
+{
+    uint64_t written = 0;
+    encode_result result = NO_MEMORY;
+    PyObject *encoded = NULL;
+    uint8_t *out = malloc((size_t)(encoded_bound(frame) + SLACK));
+    if (!out)
+        return PyErr_NoMemory();
+    Py_BEGIN_ALLOW_THREADS
+    result = encode_frame(frame, native->buf, out, &written);
+    Py_END_ALLOW_THREADS
+    if (result == ENCODED)
+        encoded = PyBytes_FromStringAndSize((const char *)out, (Py_ssize_t)written);
+    else if (result == NO_MEMORY)
+        PyErr_NoMemory();
+    else
+        PyErr_SetString(PyExc_OverflowError, "the encoded frame does not fit 2^32 - 2 bytes");
+    free(out);
+    return encoded;
+}
+
+static PyObject *py_encode(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Py_buffer native;
+    layout_arguments given;
+    layout frame;
+    PyObject *encoded = NULL;
+    if (!PyArg_ParseTuple(args, "y*" LAYOUT_FORMAT ":encode", &native, &given.rows,
+                          &given.columns, &given.samples, &given.bits_allocated,
+                          &given.planar_configuration, &given.big_endian))
+        return NULL;
+    if (make_layout(&frame, &given) && check_native(&frame, &native))
+        encoded = encode_checked(&frame, &native);
+    PyBuffer_Release(&native);
+    return encoded;
+}
+
+static PyObject *decode_checked(PyObject *module, const layout *frame, const Py_buffer *bytes)
+{
+    encoded_frame encoded;
+    decode_result result = open_frame(&encoded, frame, bytes->buf, (uint64_t)bytes->len);
+    PyObject *native = NULL;
+    if (result == DECODED) {
+        native = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)frame_bytes(frame));
+        if (!native)
+            return NULL;
+        uint8_t *out = (uint8_t *)PyBytes_AsString(native);
+        Py_BEGIN_ALLOW_THREADS
+        result = decode_frame(&encoded, frame, out, NULL);
+        Py_END_ALLOW_THREADS
+    }
+    if (result == DECODED)
+        return native;
+    Py_XDECREF(native);
+    raise_malformed(module, frame, result, &encoded);
+    return NULL;
+}
+
+static PyObject *py_decode(PyObject *module, PyObject *args)
+{
+    Py_buffer encoded;
+    layout_arguments given;
+    layout frame;
+    PyObject *native = NULL;
+    if (!PyArg_ParseTuple(args, "y*" LAYOUT_FORMAT ":decode", &encoded, &given.rows,
+                          &given.columns, &given.samples, &given.bits_allocated,
+                          &given.planar_configuration, &given.big_endian))
+        return NULL;
+    if (make_layout(&frame, &given))
+        native = decode_checked(module, &frame, &encoded);
+    PyBuffer_Release(&encoded);
+    return native;
+}
+
+static PyObject *py_matches(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Py_buffer bytes, native;
+    layout_arguments given;
+    layout frame;
+    PyObject *answer = NULL;
+    if (!PyArg_ParseTuple(args, "y*y*" LAYOUT_FORMAT ":matches", &bytes, &native, &given.rows,
+                          &given.columns, &given.samples, &given.bits_allocated,
+                          &given.planar_configuration, &given.big_endian))
+        return NULL;
+    if (make_layout(&frame, &given) && check_native(&frame, &native)) {
+        encoded_frame encoded;
+        decode_result result;
+        Py_BEGIN_ALLOW_THREADS
+        result = open_frame(&encoded, &frame, bytes.buf, (uint64_t)bytes.len);
+        if (result == DECODED)
+            result = decode_frame(&encoded, &frame, NULL, native.buf);
+        Py_END_ALLOW_THREADS
+        answer = PyBool_FromLong(result == DECODED);
+    }
+    PyBuffer_Release(&native);
+    PyBuffer_Release(&bytes);
+    return answer;
+}
+
+static PyObject *py_instruction_sets(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
+{
+    const instruction_set *found[3];
+    int count = find_instruction_sets(found);
+    PyObject *names = PyTuple_New(count);
+    for (int i = 0; names && i < count; i++) {
+        PyObject *name = PyUnicode_FromString(found[i]->name);
+        if (!name || PyTuple_SetItem(names, i, name) < 0) {
+            Py_DECREF(names);
+            return NULL;
+        }
+    }
+    return names;
+}
+
+static PyObject *py_use(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    const char *name;
+    const instruction_set *found[3];
+    int count = find_instruction_sets(found);
+    if (!PyArg_ParseTuple(args, "s:use", &name))
+        return NULL;
+    for (int i = 0; i < count; i++)
+        if (strcmp(found[i]->name, name) == 0) {
+            machine = found[i];
+            Py_RETURN_NONE;
+        }
+    PyErr_Format(PyExc_ValueError, "this machine has no instruction set %s", name);
+    return NULL;
+}
+
+static PyMethodDef METHODS[] = {
+    {"encode", py_encode, METH_VARARGS,
+     "encode(native, rows, columns, samples, bits_allocated, planar_configuration, big_endian)"},
+    {"decode", py_decode, METH_VARARGS,
+     "decode(encoded, rows, columns, samples, bits_allocated, planar_configuration, big_endian)"},
+    {"matches", py_matches, METH_VARARGS,
+     "matches(encoded, native, rows, columns, samples, bits_allocated, planar_configuration, "
+     "big_endian)"},
+    {"instruction_sets", py_instruction_sets, METH_NOARGS,
+     "instruction_sets() -> those of this machine, the one in use first"},
+    {"use", py_use, METH_VARARGS, "use(name): for tests; not while a frame is worked on"},
+    {NULL, NULL, 0, NULL},
+};
+
+static int module_exec(PyObject *module)
+{
+    module_state *state = PyModule_GetState(module);
+    const instruction_set *found[3];
+    find_instruction_sets(found);
+    machine = found[0];
+    state->malformed = PyErr_NewException("node.pixels._rle.Malformed", PyExc_ValueError, NULL);
+    if (!state->malformed)
+        return -1;
+    return PyModule_AddObjectRef(module, "Malformed", state->malformed);
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    module_state *state = PyModule_GetState(module);
+    Py_VISIT(state->malformed);
+    return 0;
+}
+
+static int module_clear(PyObject *module)
+{
+    module_state *state = PyModule_GetState(module);
+    Py_CLEAR(state->malformed);
+    return 0;
+}
+
+static PyModuleDef_Slot SLOTS[] = {{Py_mod_exec, module_exec}, {0, NULL}};
+
+static PyModuleDef MODULE = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "node.pixels._rle",
+    .m_doc = "RLE Lossless, PS3.5 Annex G: encoder and decoder for one frame.",
+    .m_size = sizeof(module_state),
+    .m_methods = METHODS,
+    .m_slots = SLOTS,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+};
+
+PyMODINIT_FUNC PyInit__rle(void) { return PyModuleDef_Init(&MODULE); }
+
+#endif /* RLE_WITHOUT_PYTHON */

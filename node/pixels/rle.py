@@ -1,0 +1,251 @@
+"""RLE Lossless for one frame: native bytes to an encoded frame and back (PS3.5 Annex G).
+
+The work is done by the C kernel `node.pixels._rle`; where that could not be built pylibjpeg-rle
+does it, slower and holding the GIL. `KERNEL` tells which. Both give frames that every decoder
+reads; the kernel's are never larger.
+
+`encode`, `decode` and `matches` take any contiguous buffer: bytes, a memory map, a slice of one.
+`decode_independent` always uses pylibjpeg-rle's decoder, so that what our encoder wrote can be
+proven by code that shares nothing with it.
+
+Raises ValueError for arguments that do not fit each other, EncodingFailed and DecodingFailed for
+all else. Nothing is logged, kept or retried. Any number of threads may call at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
+
+import numpy as np
+from rle.rle import decode_segment, encode_segment
+
+from node.errors import DecodingFailed, EncodingFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from numpy.typing import NDArray
+    from typing_extensions import Buffer
+
+HEADER_BYTES: Final = 64  # PS3.5 G.5: the number of segments and 15 offsets, of 32 bits each
+MAX_SEGMENTS: Final = 15
+MAX_RUN: Final = 128  # G.3.1: the most bytes that one code stands for; a run of them takes two
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameLayout:
+    """How the bytes of one native frame are ordered, in the words of PS3.3 C.7.6.3."""
+
+    rows: int
+    columns: int
+    samples: int
+    bits_allocated: int
+    planar_configuration: int = 0
+    big_endian: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be RLE, naming what was given and what was expected."""
+        _expect("rows", self.rows, range(1, 65536))
+        _expect("columns", self.columns, range(1, 65536))
+        _expect("bits allocated", self.bits_allocated, (8, 16, 32, 64))
+        _expect("planar configuration", self.planar_configuration, (0, 1))
+        _expect("samples", self.samples, range(1, MAX_SEGMENTS + 1))
+        if self.segments > MAX_SEGMENTS:
+            raise ValueError(
+                f"{self.samples} samples of {self.bits_allocated} bits need {self.segments} "
+                f"segments, expected at most {MAX_SEGMENTS}"
+            )
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes allocated for one sample."""
+        return self.bits_allocated // 8
+
+    @property
+    def segments(self) -> int:
+        """The number of byte planes, each encoded as a segment (PS3.5 G.2)."""
+        return self.samples * self.sample_bytes
+
+    @property
+    def plane_bytes(self) -> int:
+        """Bytes of one plane: one for each pixel."""
+        return self.rows * self.columns
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of the native frame."""
+        return self.plane_bytes * self.segments
+
+    @property
+    def encoded_bound(self) -> int:
+        """The most bytes `encode` can give: all literals, a code for each 128 bytes of a row."""
+        row = self.columns + -(-self.columns // MAX_RUN)
+        segment = self.rows * row
+        return HEADER_BYTES + self.segments * (segment + segment % 2)
+
+
+def encode(native: Buffer, layout: FrameLayout) -> bytes:
+    """The RLE frame of a native one. Its length is even, and at most `layout.encoded_bound`."""
+    try:
+        if _kernel is None:
+            return _encode_with_pylibjpeg(native, layout)
+        return _kernel.encode(native, *_arguments(layout))
+    except (OverflowError, MemoryError) as error:
+        raise EncodingFailed(f"a frame of {layout.frame_bytes} bytes: {error}") from error
+
+
+def decode(encoded: Buffer, layout: FrameLayout) -> bytes:
+    """The native frame of an RLE one, ordered as `layout` says."""
+    if _kernel is None:
+        return decode_independent(encoded, layout)
+    try:
+        return _kernel.decode(encoded, *_arguments(layout))
+    except (ValueError, MemoryError) as error:
+        raise DecodingFailed(f"RLE frame: {error}") from error
+
+
+def matches(encoded: Buffer, native: Buffer, layout: FrameLayout) -> bool:
+    """Whether `encoded` decodes to exactly `native`; one that cannot be decoded does not."""
+    if _kernel is not None:
+        return _kernel.matches(encoded, native, *_arguments(layout))
+    wanted = _byte_planes(native, layout)
+    try:
+        return decode_independent(encoded, layout) == _native_bytes(wanted, layout)
+    except DecodingFailed:
+        return False
+
+
+def decode_independent(encoded: Buffer, layout: FrameLayout) -> bytes:
+    """As `decode`, by pylibjpeg-rle's decoder. It holds the GIL."""
+    frame = bytes(encoded)
+    bounds = _segment_bounds(frame, layout)
+    planes = np.empty((layout.segments, layout.plane_bytes), np.uint8)
+    for index, (start, end) in enumerate(bounds):
+        planes[index] = _decode_plane(frame[start:end], index + 1, layout)
+    return _native_bytes(planes, layout)
+
+
+class _Kernel(Protocol):
+    """What the C module offers; the layout is spelled out in the order of `_arguments`."""
+
+    def encode(self, native: Buffer, /, *layout: int) -> bytes: ...
+
+    def decode(self, encoded: Buffer, /, *layout: int) -> bytes: ...
+
+    def matches(self, encoded: Buffer, native: Buffer, /, *layout: int) -> bool: ...
+
+
+def _load_kernel() -> _Kernel | None:
+    """The C kernel, or None where it was not built."""
+    try:
+        return cast(_Kernel, importlib.import_module("node.pixels._rle"))
+    except ImportError:
+        return None
+
+
+_kernel = _load_kernel()
+KERNEL: Final[Literal["dcmpress", "pylibjpeg"]] = "pylibjpeg" if _kernel is None else "dcmpress"
+
+
+def _arguments(layout: FrameLayout) -> tuple[int, int, int, int, int, bool]:
+    return (
+        layout.rows,
+        layout.columns,
+        layout.samples,
+        layout.bits_allocated,
+        layout.planar_configuration,
+        layout.big_endian,
+    )
+
+
+def _expect(name: str, given: int, expected: Container[int]) -> None:
+    if given not in expected:
+        raise ValueError(f"{name} is {given}, expected {_in_words(expected)}")
+
+
+def _in_words(expected: Container[int]) -> str:
+    if isinstance(expected, range):
+        return f"{expected.start} to {expected.stop - 1}"
+    *others, last = cast("tuple[int, ...]", expected)
+    return f"{', '.join(map(str, others))} or {last}"
+
+
+# What follows serves where there is no kernel, and for the second opinion.
+
+
+def _encode_with_pylibjpeg(native: Buffer, layout: FrameLayout) -> bytes:
+    planes = _byte_planes(native, layout)
+    segments = [encode_segment(plane.tobytes(), layout.columns) for plane in planes]
+    offsets = [HEADER_BYTES, *(len(segment) for segment in segments[:-1])]
+    words = [len(segments), *itertools.accumulate(offsets)]
+    if words[-1] + len(segments[-1]) > 2**32 - 2:
+        raise OverflowError("the encoded frame does not fit an item of 2^32 - 2 bytes")
+    header = struct.pack(f"<{len(words)}L", *words).ljust(HEADER_BYTES, b"\0")
+    return b"".join([header, *segments])
+
+
+def _byte_planes(native: Buffer, layout: FrameLayout) -> NDArray[np.uint8]:
+    """The frame as one row for each segment, most significant byte first (PS3.5 G.2)."""
+    flat = np.frombuffer(memoryview(native), np.uint8)
+    if flat.size != layout.frame_bytes:
+        raise ValueError(
+            f"the native frame has {flat.size} bytes, its layout says {layout.frame_bytes}"
+        )
+    ordered: NDArray[np.uint8] = flat.reshape(_native_shape(layout)).transpose(_native_axes(layout))
+    significant_first = ordered if layout.big_endian else ordered[:, ::-1]
+    return significant_first.reshape(layout.segments, layout.plane_bytes)
+
+
+def _native_bytes(planes: NDArray[np.uint8], layout: FrameLayout) -> bytes:
+    """The inverse of `_byte_planes`."""
+    ordered = planes.reshape(layout.samples, layout.sample_bytes, layout.plane_bytes)
+    byte_order = ordered if layout.big_endian else ordered[:, ::-1]
+    return byte_order.transpose(np.argsort(_native_axes(layout))).tobytes()
+
+
+def _native_shape(layout: FrameLayout) -> tuple[int, int, int]:
+    if layout.planar_configuration:
+        return layout.samples, layout.plane_bytes, layout.sample_bytes
+    return layout.plane_bytes, layout.samples, layout.sample_bytes
+
+
+def _native_axes(layout: FrameLayout) -> tuple[int, int, int]:
+    """Where sample, byte and pixel are among the axes of `_native_shape`."""
+    return (0, 2, 1) if layout.planar_configuration else (1, 2, 0)
+
+
+def _segment_bounds(frame: bytes, layout: FrameLayout) -> list[tuple[int, int]]:
+    """Where each segment begins and ends, by the header (PS3.5 G.5); lies are refused."""
+    if len(frame) < HEADER_BYTES:
+        raise DecodingFailed(f"RLE frame of {len(frame)} bytes, its header alone has 64")
+    count, *offsets = struct.unpack_from("<16L", frame)
+    if count != layout.segments:
+        raise DecodingFailed(f"RLE frame of {count} segments, expected {layout.segments}")
+    bounds = list(itertools.pairwise([*offsets[:count], len(frame)]))
+    for number, (start, end) in enumerate(bounds, 1):
+        if not HEADER_BYTES <= start <= end:
+            raise DecodingFailed(f"the offset of RLE segment {number} is not within the frame")
+        # Two bytes give 128 at most: a claim too large is refused before anything is allocated.
+        if end == start or (end - start) * MAX_RUN // 2 < layout.plane_bytes:
+            raise _too_short(number, layout)
+    return bounds
+
+
+def _decode_plane(segment: bytes, number: int, layout: FrameLayout) -> NDArray[np.uint8]:
+    try:
+        plane = np.frombuffer(decode_segment(segment), np.uint8)
+    except ValueError as error:
+        raise DecodingFailed(f"RLE segment {number}: {error}") from error
+    if plane.size < layout.plane_bytes:
+        raise _too_short(number, layout)
+    return plane[: layout.plane_bytes]  # a longer one is padded, as pydicom takes it too
+
+
+def _too_short(number: int, layout: FrameLayout) -> DecodingFailed:
+    return DecodingFailed(
+        f"RLE segment {number} ends before its {layout.plane_bytes} bytes are decoded"
+    )
