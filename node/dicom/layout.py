@@ -59,6 +59,8 @@ class Layout:
     item: int
     item_delimitation: int
     sequence_delimitation: int
+    #: The three tags that are no elements (PS3.5 7.5).
+    marks: frozenset[int]
     #: What has more to it than a value: sequences, and items out of place. Implicit VR only.
     structural: frozenset[int]
 
@@ -66,8 +68,12 @@ class Layout:
 @functools.cache
 def layout(explicit: bool, order: ByteOrder) -> Layout:
     """Return the layout of that form and byte order (PS3.5 7.1.2, 7.1.3, 7.3)."""
-    raw = functools.partial(raw_tag, order=order)
-    marks = (dictionary.ITEM, dictionary.ITEM_DELIMITATION, dictionary.SEQUENCE_DELIMITATION)
+    item, item_end, sequence_end = (
+        raw_tag(dictionary.ITEM, order),
+        raw_tag(dictionary.ITEM_DELIMITATION, order),
+        raw_tag(dictionary.SEQUENCE_DELIMITATION, order),
+    )
+    marks = frozenset({item, item_end, sequence_end})
     return Layout(
         explicit=explicit,
         order=order,
@@ -76,10 +82,11 @@ def layout(explicit: bool, order: ByteOrder) -> Layout:
         long_length=struct.Struct(f"{order}I").unpack_from,
         short_form=frozenset(raw_vr(vr, order) for vr in dictionary.SHORT_FORM),
         long_form=frozenset(raw_vr(vr, order) for vr in dictionary.LONG_FORM - {b"SQ"}),
-        item=raw(dictionary.ITEM),
-        item_delimitation=raw(dictionary.ITEM_DELIMITATION),
-        sequence_delimitation=raw(dictionary.SEQUENCE_DELIMITATION),
-        structural=dictionary.sequences(order).union(map(raw, marks)),
+        item=item,
+        item_delimitation=item_end,
+        sequence_delimitation=sequence_end,
+        marks=marks,
+        structural=dictionary.sequences(order) | marks,
     )
 
 
@@ -108,11 +115,7 @@ def read_header(data: Buffer, offset: int, form: Layout) -> Header:
     in implicit form: some senders write those inside Explicit VR, and pydicom reads them so.
     """
     tag, length = form.plain_header(data, offset)
-    if not form.explicit or tag in (
-        form.item,
-        form.item_delimitation,
-        form.sequence_delimitation,
-    ):
+    if not form.explicit or tag in form.marks:
         return Header(tag, None, offset + 8, length)
     vr = bytes(data[offset + 4 : offset + 6])
     if vr in dictionary.SHORT_FORM or vr == _QUESTION_MARKS:
@@ -126,7 +129,7 @@ def read_header(data: Buffer, offset: int, form: Layout) -> Header:
     return Header(tag, vr, offset + 12, form.long_length(data, offset + 8)[0])
 
 
-def content_layout(data: Buffer, offset: int, form: Layout) -> Layout:
+def content_layout(data: Buffer, offset: int) -> Layout:
     """Return the layout inside a sequence at `offset` whose VR is UN or unknown.
 
     It is Implicit VR LE (PS3.5 6.2.2 Note 4, CP-246). Senders that write it otherwise are
