@@ -1,0 +1,115 @@
+"""Settings that are each fine alone and cannot stand together.
+
+One pure function, `conflicts`, used twice: by `Settings`, so that no contradictory one can exist,
+and by the loader, which also knows where in the file each value was written. A part that is
+itself broken is passed as None and skipped, so that one run finds every error there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from node.settings.problems import Problem
+from node.settings.schema import (
+    Destination,
+    NetworkDestination,
+    NodeSettings,
+    Peer,
+    StatusSettings,
+)
+from node.settings.values import quoted
+
+_WILDCARDS = frozenset({"0.0.0.0", "::"})
+
+
+def conflicts(
+    node: NodeSettings | None,
+    peers: Sequence[Peer | None] | None,
+    destinations: Sequence[Destination | None] | None,
+    status: StatusSettings | None,
+) -> Iterator[Problem]:
+    """Yield every contradiction between the parts; None stands for a part that is broken."""
+    if node is not None and peers is not None:
+        yield from _open_to_everyone(node, peers)
+    if node is not None and status is not None:
+        yield from _same_port(node, status)
+    if destinations is not None:
+        yield from _same_name(destinations)
+        yield from _second_relay(destinations)
+        yield from _shrinking_retry(destinations)
+        if node is not None:
+            yield from _to_itself(node, destinations)
+
+
+def _open_to_everyone(node: NodeSettings, peers: Sequence[Peer | None]) -> Iterator[Problem]:
+    if not (node.loopback_only or node.any_peer or peers):
+        yield Problem(
+            (("node", "host"),),
+            f"host {quoted(node.host)} can be reached from other machines, and nothing says "
+            "who may send",
+            "add a [[peer]] with ae_title and address for each sender, "
+            "or any_peer = true to let everyone in",
+        )
+
+
+def _same_port(node: NodeSettings, status: StatusSettings) -> Iterator[Problem]:
+    together = node.host == status.host or _WILDCARDS & {node.host, status.host}
+    if together and node.port == status.port != 0:
+        yield Problem(
+            (("status", "port"), ("node", "port")),
+            f"node.port and status.port are both {node.port}",
+            "give the status page another port, or 0 for none",
+        )
+
+
+def _same_name(destinations: Sequence[Destination | None]) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, destination in enumerate(destinations):
+        if destination is None:
+            continue
+        if destination.name in seen:
+            yield Problem(
+                (("destination", index, "name"),),
+                f"a destination before this one has the name {quoted(destination.name)} too",
+            )
+        seen.add(destination.name)
+
+
+def _second_relay(destinations: Sequence[Destination | None]) -> Iterator[Problem]:
+    first = None
+    for index, destination in enumerate(destinations):
+        if not isinstance(destination, NetworkDestination) or destination.mode != "relay":
+            continue
+        if first is not None:
+            yield Problem(
+                (("destination", index, "mode"),),
+                f"destination {quoted(destination.name)} is a second relay, beside "
+                f"{quoted(first)}: the modality gets only one answer",
+                'make one of them mode = "forward"',
+            )
+        first = first or destination.name
+
+
+def _shrinking_retry(destinations: Sequence[Destination | None]) -> Iterator[Problem]:
+    for index, destination in enumerate(destinations):
+        if destination is not None and destination.retry_max_seconds < destination.retry_seconds:
+            yield Problem(
+                (
+                    ("destination", index, "retry_max_seconds"),
+                    ("destination", index, "retry_seconds"),
+                ),
+                f"retry_max_seconds ({destination.retry_max_seconds:g}) is less than "
+                f"retry_seconds ({destination.retry_seconds:g})",
+            )
+
+
+def _to_itself(node: NodeSettings, destinations: Sequence[Destination | None]) -> Iterator[Problem]:
+    for index, destination in enumerate(destinations):
+        if not isinstance(destination, NetworkDestination):
+            continue
+        if (destination.host, destination.port) == (node.host, node.port):
+            yield Problem(
+                (("destination", index, "port"), ("node", "port")),
+                f"destination {quoted(destination.name)} is this node itself",
+                "an instance would go round for ever; name another host or port",
+            )

@@ -1,0 +1,377 @@
+"""Every setting, declared once: its name, type, default, unit, range and help.
+
+The file, the environment, the command line, the JSON Schema and the documentation all come from
+these models; an unknown key is an error. They are frozen and valid from birth. What cannot be
+seen in one section alone is in `conflicts`, and `Settings`, the whole, in `whole`.
+
+This module is longer than most because it is the table: splitting it would hide settings.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+)
+from pydantic.fields import FieldInfo
+
+from node.settings.values import (
+    TRANSFER_SYNTAXES,
+    Network,
+    PeerAddress,
+    check_ae_title,
+    check_folder_name,
+    check_host,
+    check_network,
+    check_path,
+    check_transfer_syntax,
+    is_loopback,
+)
+
+AETitle: TypeAlias = Annotated[str, AfterValidator(check_ae_title)]
+Host: TypeAlias = Annotated[str, AfterValidator(check_host)]
+FolderName: TypeAlias = Annotated[str, AfterValidator(check_folder_name)]
+Folder: TypeAlias = Annotated[Path, BeforeValidator(check_path)]
+Addresses: TypeAlias = Annotated[Network, BeforeValidator(check_network)]
+TransferSyntax: TypeAlias = Annotated[str, AfterValidator(check_transfer_syntax)]
+
+REQUIRED: Any = ...
+
+_MEBIBYTE = 1024 * 1024
+_GIBIBYTE = 1024 * _MEBIBYTE
+_DAY = 86400
+
+
+def setting(default: Any, help: str, **facts: Any) -> Any:
+    """Declare a setting.
+
+    `unit`, `option` (of the command line), `values` (what it can be, in words, where type and
+    range do not say it) and `default_text` (of a default that is computed) are for the reader;
+    what else is given is for pydantic (`ge`, `le`, `default_factory`).
+    """
+    for_reader = {key: facts.pop(key, "") for key in ("unit", "option", "values", "default_text")}
+    if "default_factory" in facts:
+        return Field(description=help, json_schema_extra=for_reader, **facts)
+    return Field(default, description=help, json_schema_extra=for_reader, **facts)
+
+
+def state_directory(environ: Mapping[str, str]) -> Path:
+    """Return where the spool is kept unless a setting says otherwise."""
+    if given := environ.get("STATE_DIRECTORY"):
+        return Path(given.split(":")[0]).absolute()  # systemd lists several with colons
+    home = Path(environ.get("HOME") or Path.home())
+    base = Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state")
+    return base.absolute() / "dcmpress"
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use, which in a container can be less than all."""
+    return len(os.sched_getaffinity(0))
+
+
+class Section(BaseModel):
+    """What all sections share: frozen, nothing unknown, no silent change of type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class NodeSettings(Section):
+    """Who we are, and where we listen."""
+
+    ae_title: AETitle = setting(
+        "DCMPRESS",
+        "Our AE title. An association that calls another one is rejected.",
+        values="1 to 16 characters",
+        option="--ae-title",
+    )
+    host: Host = setting(
+        "127.0.0.1",
+        "The address to listen on. 0.0.0.0 or :: means all of this machine; any other than "
+        "loopback asks for a list of peers, or for any_peer.",
+        values="IP address or host name",
+        option="--host",
+    )
+    port: int = setting(
+        11112,
+        "The port to listen on; 0 takes any free one. Those below 1024 need a privilege or "
+        "the systemd socket unit.",
+        ge=0,
+        le=65535,
+        option="--port",
+    )
+    receivers: int = setting(
+        None,
+        "Processes that receive and compress, sharing the port. More than there are cores "
+        "gain nothing.",
+        default_factory=usable_cores,
+        default_text="number of cores",
+        ge=1,
+        le=256,
+        option="--receivers",
+    )
+    state_directory: Folder = setting(
+        None,
+        "Where the spool lies. What was acknowledged and is not delivered is here, so it needs "
+        "a disk that lasts. One node at a time.",
+        default_factory=lambda: state_directory(os.environ),
+        default_text="$STATE_DIRECTORY, else $XDG_STATE_HOME/dcmpress, "
+        "else ~/.local/state/dcmpress",
+        values="folder",
+        option="--state",
+    )
+    any_peer: bool = setting(
+        False,
+        "Let anyone who can reach the port send, whatever the list of peers says.",
+        option="--any-peer",
+    )
+
+    @property
+    def loopback_only(self) -> bool:
+        """Tell whether only this machine can reach the port."""
+        return is_loopback(self.host)
+
+
+class Peer(Section):
+    """One who may send. Both must match: the AE title it calls itself, and its address."""
+
+    ae_title: AETitle = setting(
+        REQUIRED, "The AE title that the sender gives as its own.", values="1 to 16 characters"
+    )
+    address: Addresses = setting(
+        REQUIRED,
+        "The address it sends from, or a block of addresses.",
+        values="IP address or CIDR block",
+    )
+
+    def admits(self, calling_ae_title: str, address: str) -> bool:
+        """Tell whether this entry lets in a requestor with that title, from that address."""
+        source = ipaddress.ip_address(address)
+        if isinstance(source, ipaddress.IPv6Address) and source.ipv4_mapped:
+            source = source.ipv4_mapped  # how a socket that listens on :: sees IPv4
+        return self.ae_title == calling_ae_title.strip(" ") and source in self.address
+
+
+class LimitSettings(Section):
+    """Bounds, so that no peer can stop another and memory has a formula."""
+
+    associations: int = setting(
+        100, "Associations at one time, in all. One more is rejected, transient.", ge=1, le=10000
+    )
+    associations_per_peer: int = setting(
+        20,
+        "Associations at one time from one address, so that one cannot take all.",
+        ge=1,
+        le=10000,
+    )
+    idle_seconds: float = setting(
+        60,
+        "An association on which nothing happens for so long is aborted.",
+        unit="seconds",
+        ge=1,
+        le=_DAY,
+    )
+    artim_seconds: float = setting(
+        10,
+        "Time for a new connection to ask for an association, and for the peer to close one "
+        "(the ARTIM timer of PS3.8 9.1.5).",
+        unit="seconds",
+        ge=1,
+        le=3600,
+    )
+    pdu_seconds: float = setting(
+        60,
+        "Time for one whole PDU to arrive once it has begun; it stops senders that drip.",
+        unit="seconds",
+        ge=1,
+        le=3600,
+    )
+    instance_bytes: int = setting(
+        4 * _GIBIBYTE,
+        "The largest instance; a larger one is refused with A700.",
+        unit="bytes",
+        ge=1024,
+        le=1024 * _GIBIBYTE,
+    )
+    max_pdu_bytes: int = setting(
+        128 * 1024,
+        "The largest P-DATA-TF PDU we offer to receive. Larger ones save little.",
+        unit="bytes",
+        ge=4096,
+        le=16 * _MEBIBYTE,
+    )
+    memory_bytes: int = setting(
+        16 * _MEBIBYTE,
+        "An instance up to this size is held in memory while it arrives, a larger one in the "
+        "spool. Times the associations, this bounds the memory.",
+        unit="bytes",
+        ge=0,
+        le=4 * _GIBIBYTE,
+    )
+
+
+class CompressionSettings(Section):
+    """What becomes of pixel data that arrives uncompressed."""
+
+    transfer_syntax: TransferSyntax = setting(
+        "RLELossless",
+        "The transfer syntax to encode in, always lossless. Others than RLE Lossless need an "
+        "extra installed; none keeps everything as it comes.",
+        values='"RLELossless", "JPEGLSLossless", "JPEG2000Lossless", "HTJ2KLossless", '
+        'the UID of one, or "none"',
+    )
+    encoder: Literal["dcmpress", "pylibjpeg", "gdcm", "pydicom"] = setting(
+        "dcmpress",
+        "Which implementation encodes RLE Lossless; ours is the fastest. The other transfer "
+        "syntaxes have one encoder each.",
+    )
+    verify: Literal[True, False, "independent"] = setting(
+        True,
+        "Decode each encoded frame and compare it with the original before it replaces it: by "
+        "our own decoder, or by one that others wrote.",
+    )
+    beyond_table: bool = setting(
+        False,
+        "Also encode pixel data that PS3.5 Table 8.2.2-1 does not list for RLE Lossless. Some "
+        "readers will not take it.",
+    )
+    threads: int = setting(
+        1, "Frames of one instance that are encoded at the same time.", ge=1, le=256
+    )
+
+    @property
+    def transfer_syntax_uid(self) -> str | None:
+        """The UID to encode in, or None when compression is off."""
+        return TRANSFER_SYNTAXES.get(self.transfer_syntax)
+
+
+class SpoolSettings(Section):
+    """How safe the spool is, and how full the disk may get."""
+
+    durability: Literal["fsync", "none"] = setting(
+        "fsync",
+        "fsync acknowledges an instance only when a power cut cannot lose it. none is for "
+        "scratch nodes and tests.",
+        option="--durability",
+    )
+    reserve_bytes: int = setting(
+        5 * _GIBIBYTE,
+        "Space that stays free on the spool's disk: below it new associations are rejected and "
+        "instances refused with A700. The larger of this and reserve_percent counts.",
+        unit="bytes",
+        ge=0,
+        le=1024 * 1024 * _GIBIBYTE,
+    )
+    reserve_percent: float = setting(
+        5, "The same, as a share of the disk.", unit="percent", ge=0, le=90
+    )
+
+
+class DestinationSettings(Section):
+    """What every destination has."""
+
+    name: FolderName = setting(
+        REQUIRED,
+        "Its name in logs, on the status page and in the spool. Rename it only when its queue "
+        "is empty.",
+        values="1 to 64 letters, digits, dots, dashes, underscores",
+    )
+    retry_seconds: float = setting(
+        1,
+        "Wait before the second try; doubled after each further one.",
+        unit="seconds",
+        ge=0.1,
+        le=_DAY,
+    )
+    retry_max_seconds: float = setting(
+        300, "The longest wait between two tries.", unit="seconds", ge=0.1, le=_DAY
+    )
+
+
+class DiskDestination(DestinationSettings):
+    """A folder: {StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm under it."""
+
+    directory: Folder = setting(REQUIRED, "The folder to write to.", values="folder")
+
+
+class NetworkDestination(DestinationSettings):
+    """A downstream SCP, reached by C-STORE."""
+
+    ae_title: AETitle = setting(REQUIRED, "The AE title to call.", values="1 to 16 characters")
+    host: Host = setting(REQUIRED, "Where it listens.", values="IP address or host name")
+    port: int = setting(REQUIRED, "The port it listens on.", ge=1, le=65535)
+    mode: Literal["forward", "relay"] = setting(
+        "forward",
+        "forward keeps the instance safe here and sends it when it can. relay sends it while "
+        "the modality waits, answers with this destination's own status, and keeps nothing.",
+    )
+    calling_ae_title: AETitle | None = setting(
+        None,
+        "The AE title to call ourselves.",
+        default_text="node.ae_title",
+        values="1 to 16 characters",
+    )
+    transfer_syntax: Literal["stored", "native"] = setting(
+        "stored",
+        "stored sends what is in the spool if the destination takes it, else decompressed. "
+        "native always decompresses what we compressed.",
+    )
+    associations: int = setting(1, "Associations to it at one time.", ge=1, le=100)
+    connect_seconds: float = setting(
+        10,
+        "Time for the TCP connection and for the answer to the association request.",
+        unit="seconds",
+        ge=0.1,
+        le=3600,
+    )
+    response_seconds: float = setting(
+        60,
+        "Time for its answer to an instance, from the last byte that was sent.",
+        unit="seconds",
+        ge=0.1,
+        le=3600,
+    )
+
+    @property
+    def address(self) -> PeerAddress:
+        """Whom to call, and where."""
+        return PeerAddress(self.ae_title, self.host, self.port)
+
+
+Destination: TypeAlias = DiskDestination | NetworkDestination
+
+
+class StatusSettings(Section):
+    """The status page, the metrics and the health checks."""
+
+    host: Host = setting(
+        "127.0.0.1",
+        "The address of the status page. It asks for no password: leave it on loopback, or put "
+        "a proxy that does in front.",
+        values="IP address or host name",
+    )
+    port: int = setting(8112, "Its port; 0 means no page.", ge=0, le=65535, option="--status-port")
+
+
+class LogSettings(Section):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", "The least important kind of line to write. info is one line an association."
+    )
+    format: Literal["text", "json"] = setting(
+        "text", "Lines for people, or one JSON object a line for a log server."
+    )
+
+
+def choices_of(field: FieldInfo) -> tuple[Any, ...]:
+    """Return the values that a setting can take where they are a fixed few, else nothing."""
+    return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()

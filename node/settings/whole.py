@@ -1,0 +1,84 @@
+"""`Settings`: all sections together, checked as a whole, with the questions others ask of them.
+
+A `Settings` in hand is valid and free of contradictions, whether it was loaded or made in Python;
+making one that is not raises pydantic's `ValidationError`, a `ValueError`.
+"""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict, model_validator
+
+from node.settings.conflicts import conflicts
+from node.settings.schema import (
+    CompressionSettings,
+    Destination,
+    DiskDestination,
+    LimitSettings,
+    LogSettings,
+    NetworkDestination,
+    NodeSettings,
+    Peer,
+    Section,
+    SpoolSettings,
+    StatusSettings,
+    setting,
+)
+from node.settings.values import check_path
+
+
+def _received() -> tuple[Destination, ...]:
+    return (DiskDestination(name="received", directory=check_path("received")),)
+
+
+class Settings(Section):
+    """All settings. In the file, `peers` are [[peer]] and `destinations` [[destination]]."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+
+    node: NodeSettings = setting(None, "", default_factory=NodeSettings)
+    peers: tuple[Peer, ...] = setting((), "", validation_alias="peer")
+    limits: LimitSettings = setting(None, "", default_factory=LimitSettings)
+    compression: CompressionSettings = setting(None, "", default_factory=CompressionSettings)
+    spool: SpoolSettings = setting(None, "", default_factory=SpoolSettings)
+    destinations: tuple[Destination, ...] = setting(
+        None, "", default_factory=_received, validation_alias="destination"
+    )
+    status: StatusSettings = setting(None, "", default_factory=StatusSettings)
+    log: LogSettings = setting(None, "", default_factory=LogSettings)
+
+    @model_validator(mode="after")
+    def _without_conflicts(self) -> Settings:
+        found = conflicts(self.node, self.peers, self.destinations, self.status)
+        if sentences := [conflict.sentence for conflict in found]:
+            raise ValueError("; ".join(sentences))
+        return self
+
+    @property
+    def relay(self) -> NetworkDestination | None:
+        """The destination whose status answers the modality, if there is one."""
+        for destination in self.destinations:
+            if isinstance(destination, NetworkDestination) and destination.mode == "relay":
+                return destination
+        return None
+
+    def admits(self, calling_ae_title: str, address: str) -> bool:
+        """Tell whether a requestor with that title, from that address, may send."""
+        if self.node.any_peer or not self.peers:
+            return True  # without a list we listen on loopback only: `conflicts` sees to it
+        return any(peer.admits(calling_ae_title, address) for peer in self.peers)
+
+    def calling_ae_title(self, destination: NetworkDestination) -> str:
+        """Return the AE title by which we call that destination."""
+        return destination.calling_ae_title or self.node.ae_title
+
+
+#: The sections of the file by name, and the lists of tables with what an element can be.
+SECTIONS: dict[str, type[Section]] = {
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}
+LISTS: dict[str, tuple[type[Section], ...]] = {
+    "peer": (Peer,),
+    "destination": (DiskDestination, NetworkDestination),
+}
