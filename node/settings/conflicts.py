@@ -24,21 +24,19 @@ _WILDCARDS = frozenset({"0.0.0.0", "::"})
 
 def conflicts(
     node: NodeSettings | None,
-    peers: Sequence[Peer | None] | None,
-    destinations: Sequence[Destination | None] | None,
+    peers: Sequence[Peer | None],
+    destinations: Sequence[Destination | None],
     status: StatusSettings | None,
 ) -> Iterator[Problem]:
     """Yield every contradiction between the parts; None stands for a part that is broken."""
-    if node is not None and peers is not None:
+    if node is not None:
         yield from _open_to_everyone(node, peers)
-    if node is not None and status is not None:
-        yield from _same_port(node, status)
-    if destinations is not None:
-        yield from _same_name(destinations)
-        yield from _second_relay(destinations)
-        yield from _shrinking_retry(destinations)
-        if node is not None:
-            yield from _to_itself(node, destinations)
+        if status is not None:
+            yield from _same_port(node, status)
+        yield from _to_itself(node, destinations)
+    yield from _same_name(destinations)
+    yield from _second_relay(destinations)
+    yield from _shrinking_retry(destinations)
 
 
 def _open_to_everyone(node: NodeSettings, peers: Sequence[Peer | None]) -> Iterator[Problem]:

@@ -55,13 +55,11 @@ def validate(values: Mapping[str, Any]) -> tuple[Settings | None, Problems]:
         for name, model in SECTIONS.items()
     }
     peers = _elements(values, "peer", _peer, problems)
-    destinations: list[Destination | None] | None = _elements(
-        values, "destination", _destination, problems
-    )
+    destinations = _elements(values, "destination", _destination, problems)
     problems += conflicts(parts["node"], peers, destinations, parts["status"])
     if problems:
         return None, problems
-    parts["peers"] = tuple(peers or ())
+    parts["peers"] = tuple(peers)
     if destinations:  # without any, the default one stands
         parts["destinations"] = tuple(destinations)
     return Settings.model_validate(parts), []
@@ -70,15 +68,15 @@ def validate(values: Mapping[str, Any]) -> tuple[Settings | None, Problems]:
 def _elements(
     values: Mapping[str, Any],
     name: str,
-    read: Callable[[dict[str, Any], KeyPath, Problems], T | None],
+    read: Callable[[dict[str, Any], KeyPath, Problems], T],
     problems: Problems,
-) -> list[T | None] | None:
-    """Read a list of tables; a broken element is None, and so is what is no list of tables."""
+) -> list[T | None]:
+    """Read each table of a list. What is no list of tables counts as one broken table."""
     tables = values.get(name, [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         hint = f"write [[{name}]], with two brackets, above the settings of each"
         problems.append(Problem(((name,),), f"{name} is a list of tables", hint))
-        return None
+        return [None]
     return [read(table, (name, index), problems) for index, table in enumerate(tables)]
 
 
