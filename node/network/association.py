@@ -1,0 +1,239 @@
+"""An association that is driven by one thread (PS3.8 section 7, PS3.7 section 7).
+
+pynetdicom's `Association` with its transport replaced: negotiation, service classes, events and
+the `send_*` methods are the parent's. As acceptor the association's own thread waits for requests
+and serves them. As requestor there is no thread at all: the caller's thread does what it asks
+for, and `serve` lets it wait for requests of the peer (an N-EVENT-REPORT, for example).
+
+`abort` may be called from any thread; the thread that is reading notices at once. Everything else
+belongs to one thread at a time. Diagnostics: one log line when a peer is given up; the rest is
+told by pynetdicom's events.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import ssl
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pynetdicom import AE, evt
+from pynetdicom.acse import ACSE
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+
+from node.network.connection import Connection
+from node.network.dimse import MessageProvider
+from node.network.limits import Limits
+from node.network.services import serve_request
+from node.network.upper_layer import UpperLayer
+
+if TYPE_CHECKING:
+    from node.network.association_request import JudgedRequest
+    from node.network.server import Server
+
+LOGGER = logging.getLogger(__name__)
+
+#: How pynetdicom rejects a user identity; PS3.15 B.6 wants a permanent rejection by the user.
+_IDENTITY_REFUSED = (2, 2, 1)
+
+
+class NodeACSE(ACSE):
+    """pynetdicom's negotiation, with the answers it leaves out."""
+
+    assoc: NodeAssociation
+
+    def send_accept(self) -> None:
+        """Answer also for the contexts whose names are no UIDs (PS3.8 Table 9-18)."""
+        judged = self.assoc.judged
+        for context_id, result in judged.unusable_contexts if judged is not None else ():
+            context = PresentationContext()
+            context.context_id = context_id
+            context.transfer_syntax = ["1.2.840.10008.1.2"]  # not significant (PS3.8 9.3.3.2)
+            context.result = result
+            self.assoc._rejected_cx.append(context)
+        super().send_accept()
+
+    def send_reject(self, result: int, source: int, diagnostic: int) -> None:
+        """Reject, permanently where it is for who the user is."""
+        if (result, source, diagnostic) == _IDENTITY_REFUSED:
+            result, source, diagnostic = 1, 1, 1
+        super().send_reject(result, source, diagnostic)
+
+
+class NodeAssociation(Association):
+    """One association over this room's transport."""
+
+    dul: UpperLayer
+    dimse: MessageProvider
+    _server: Server | None
+
+    def __init__(self, ae: AE, mode: str, limits: Limits, spill: Path | None = None) -> None:
+        self.limits = limits
+        self.spill = spill
+        self.judged: JudgedRequest | None = None
+        self.was_established = False
+        self.tls: ssl.SSLContext | None = None
+        self._abort_wanted = False
+        super().__init__(ae, mode)
+        self.acse = NodeACSE(self)
+        self.dul = UpperLayer(self)
+        self.dimse = MessageProvider(self)
+        self.network_timeout = limits.send_seconds
+
+    def _bind_defaults(self) -> None:
+        """Bind nothing but what intervention events need: no log line per PDU."""
+        for event in evt._INTERVENTION_EVENTS:
+            self.bind(event, evt.get_default_handler(event))
+
+    @property
+    def peer_name(self) -> str:
+        """Return the peer's address, and its AE title when that is known, for people."""
+        peer = self.requestor if self.is_acceptor else self.acceptor
+        title = f"{peer.ae_title!r} at " if peer.ae_title else ""
+        address = peer.address_info
+        return f"{title}{address.address}:{address.port}" if address else title or "unknown peer"
+
+    # The parent pauses a reactor thread with this before it sends; there is none to pause.
+    @property
+    def _is_paused(self) -> bool:
+        return True
+
+    @_is_paused.setter
+    def _is_paused(self, value: bool) -> None:
+        pass
+
+    # -- acceptor ----------------------------------------------------------------------------
+
+    def run_reactor(self) -> None:
+        """Be the association's thread: negotiate, serve until the end, leave nothing open."""
+        try:
+            if self._secure() and self._negotiate():
+                self.was_established = True
+                self._serve_until_end()
+        except Exception:
+            LOGGER.exception("association with %s failed", self.peer_name)
+        finally:
+            self.kill()
+            if self._server is not None:
+                self._server.association_ended(self)
+
+    def _secure(self) -> bool:
+        """Do the TLS handshake here, where a silent peer holds up nobody else."""
+        if self.tls is None:
+            return True
+        try:
+            cast(Connection, self.dul.socket).secure(self.tls, self.limits.artim_seconds)
+        except (OSError, ValueError) as error:
+            LOGGER.warning("TLS handshake with %s failed: %s", self.peer_name, error)
+            return False
+        return True
+
+    def _negotiate(self) -> bool:
+        self.dul.open()
+        request = self.dul.receive_pdu(wait=True, timeout=self.limits.artim_seconds)
+        if request is None:
+            return False
+        self.requestor.primitive = request
+        self.requestor.ae_title = request.calling_ae_title
+        rejection = self.judged.rejection if self.judged is not None else None
+        if rejection is None:
+            evt.trigger(self, evt.EVT_REQUESTED, {})
+            if not self.is_aborted and not self.is_rejected:
+                self.acse.negotiate_association()
+        else:
+            self.acse.send_reject(*rejection)
+            evt.trigger(self, evt.EVT_REJECTED, {})
+        return self.is_established
+
+    def _serve_until_end(self) -> None:
+        while not self._kill and self.is_established:
+            if not self.serve(self.limits.idle_seconds) and self.is_established:
+                LOGGER.info("aborting association with %s: idle", self.peer_name)
+                self.abort()
+
+    # -- both --------------------------------------------------------------------------------
+
+    def serve(self, seconds: float | None) -> bool:
+        """Wait at most `seconds` for the peer to say something and act on it.
+
+        Returns False if it said nothing in that time, or if the association is over.
+        """
+        context_id, message = self.dimse.next_message(seconds)
+        if message is not None:
+            self._serve_request(message, cast(int, context_id))
+            return True
+        return self._settle()
+
+    def _serve_request(self, msg: Any, context_id: int) -> None:
+        serve_request(self, msg, context_id, super()._serve_request)
+
+    def _settle(self) -> bool:
+        """Act on an A-RELEASE or A-ABORT that has arrived; False where none has."""
+        if not self.is_established:
+            return False
+        if self._abort_wanted:
+            self.is_aborted = True
+            event = evt.EVT_ABORTED
+        elif self.acse.is_release_requested():
+            self.acse.send_release(is_response=True)
+            self.is_released = True
+            event = evt.EVT_RELEASED
+        elif self.acse.is_aborted():
+            self.dul.receive_pdu(wait=False)
+            self.is_aborted = True
+            event = evt.EVT_ABORTED
+        else:
+            return False
+        self.is_established = False
+        evt.trigger(self, event, {})
+        self.kill()
+        return True
+
+    def _handle_no_response(self) -> None:
+        if not self._settle() and self.is_established:
+            LOGGER.warning("aborting association with %s: no response", self.peer_name)
+            self.abort()
+
+    def _abort_blocking(self, block: bool = True) -> None:
+        """Abort, from whichever thread."""
+        if self._sent_abort or self.is_released:
+            return
+        self._sent_abort = True
+        serves = self.is_acceptor and self.is_alive() and threading.current_thread() is not self
+        if serves or self.dul.is_waiting_elsewhere():
+            self._abort_wanted = True
+            self.dul.connection.wake()
+            return
+        self.acse.send_abort(0x00)
+        evt.trigger(self, evt.EVT_ABORTED, {})
+        if block:
+            self.kill()
+
+    @property
+    def abort_wanted(self) -> bool:
+        """Tell whether another thread has asked for the end."""
+        return self._abort_wanted
+
+    def kill(self) -> None:
+        """End here and now: the connection closed, no spill file left."""
+        self._kill = True
+        self.is_established = False
+        self.dul.finish()
+        self.dimse.abandon()
+
+    def request(self) -> None:
+        """Ask the peer for the association and wait for its answer."""
+        self._started_dul = True
+        self.acse.negotiate_association()
+        self.was_established = self.is_established
+
+    def wait_closed(self, seconds: float) -> bool:
+        """Wait for an acceptor's thread to end."""
+        deadline = time.monotonic() + seconds
+        with contextlib.suppress(RuntimeError):
+            self.join(max(0.0, deadline - time.monotonic()))
+        return not self.is_alive()

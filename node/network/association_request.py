@@ -1,0 +1,180 @@
+"""Judging an A-ASSOCIATE-RQ before anything else looks at it (PS3.8 9.3.2, PS3.7 Annex D.3).
+
+Pure: bytes in, a `JudgedRequest` out. Every item's length is checked against what holds it before
+its value is touched. What the Standard tells an acceptor to skip is left out of the body that
+goes on to pynetdicom, whose decoder stops at anything it does not know. What cannot be negotiated
+but does not spoil the rest (a context whose name is no UID) is set aside with its result.
+
+Raises `InvalidPDU` for a request that is answered with A-ABORT; one that is to be rejected is
+returned with its `rejection`, since that is said by the service user (PS3.8 9.2, AE-6 and AE-8).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from node.dicom.uids import is_uid
+from node.network.pdu_reader import ASSOCIATE_FIXED_BYTES, INVALID_PARAMETER, InvalidPDU
+
+APPLICATION_CONTEXT: Final = 0x10
+PRESENTATION_CONTEXT: Final = 0x20
+ABSTRACT_SYNTAX: Final = 0x30
+TRANSFER_SYNTAX: Final = 0x40
+USER_INFORMATION: Final = 0x50
+MAXIMUM_LENGTH: Final = 0x51
+USER_IDENTITY: Final = 0x58
+#: User information sub-items that a requestor may send (PS3.7 D.3.3).
+_USER_ITEMS: Final = frozenset({0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58})
+
+#: The only application context there is (PS3.7 A.2.1).
+DICOM_APPLICATION_CONTEXT: Final = b"1.2.840.10008.3.1.1.1"
+#: Context IDs are odd numbers between 1 and 255 (PS3.8 9.3.2.2).
+_MOST_CONTEXTS: Final = 128
+#: No P-DATA with a fragment in it fits into less.
+_LEAST_MAXIMUM_LENGTH: Final = 16
+#: User identity types that carry a passcode (PS3.7 D.3.3.7.1).
+_WITH_PASSCODE: Final = 2
+
+#: Result, source and reason of A-ASSOCIATE-RJ (PS3.8 9.3.4).
+CONTEXT_NAME_NOT_SUPPORTED: Final = (1, 1, 2)
+CALLING_AE_TITLE_NOT_RECOGNIZED: Final = (1, 1, 3)
+CALLED_AE_TITLE_NOT_RECOGNIZED: Final = (1, 1, 7)
+NO_REASON_GIVEN: Final = (1, 1, 1)
+
+#: Results of a presentation context (PS3.8 Table 9-18).
+ABSTRACT_SYNTAX_NOT_SUPPORTED: Final = 3
+TRANSFER_SYNTAXES_NOT_SUPPORTED: Final = 4
+
+_ITEM: Final = struct.Struct(">BxH")
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedRequest:
+    """What is left of an A-ASSOCIATE-RQ: its body, and what was decided already."""
+
+    body: bytes
+    rejection: tuple[int, int, int] | None
+    unusable_contexts: tuple[tuple[int, int], ...]
+
+
+def readable_by_pynetdicom(body: bytes, secured: bool) -> JudgedRequest:
+    """Judge the body of an A-ASSOCIATE-RQ, received over TLS if `secured`."""
+    rejection = _judge_titles(body[4:20], body[20:36])
+    kept = [body[:ASSOCIATE_FIXED_BYTES]]
+    contexts: dict[int, int] = {}
+    application_context = b""
+    for kind, value in _items(body[ASSOCIATE_FIXED_BYTES:]):
+        if kind == APPLICATION_CONTEXT:
+            application_context = value.rstrip(b"\0 ")
+            value = DICOM_APPLICATION_CONTEXT
+        elif kind == PRESENTATION_CONTEXT:
+            context_id, result = _judge_context(value, contexts)
+            contexts[context_id] = result
+            if result:
+                continue
+        elif kind == USER_INFORMATION:
+            value, refused = _judge_user_information(value, secured)
+            rejection = rejection or refused
+        else:
+            continue  # PS3.8 9.3.1: unrecognized items are ignored
+        kept.append(_encoded(kind, value))
+    if application_context != DICOM_APPLICATION_CONTEXT:
+        rejection = CONTEXT_NAME_NOT_SUPPORTED
+    unusable = tuple((context_id, result) for context_id, result in contexts.items() if result)
+    return JudgedRequest(b"".join(kept), rejection, unusable)
+
+
+def _invalid(what: str) -> InvalidPDU:
+    return InvalidPDU(f"A-ASSOCIATE-RQ: {what}", INVALID_PARAMETER)
+
+
+def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the items in `data`, none of which may reach beyond its end."""
+    position = 0
+    while position < len(data):
+        if len(data) - position < _ITEM.size:
+            raise _invalid("ends inside an item header")
+        kind, length = _ITEM.unpack_from(data, position)
+        position += _ITEM.size
+        if length > len(data) - position:
+            raise _invalid(f"item {kind:02X} is longer than what holds it")
+        yield kind, data[position : position + length]
+        position += length
+
+
+def _encoded(kind: int, value: bytes) -> bytes:
+    return _ITEM.pack(kind, len(value)) + value
+
+
+def _judge_titles(called: bytes, calling: bytes) -> tuple[int, int, int] | None:
+    """AE titles are printable ASCII without backslash, and not only spaces (PS3.5 6.2)."""
+    for title, rejection in (
+        (called, CALLED_AE_TITLE_NOT_RECOGNIZED),
+        (calling, CALLING_AE_TITLE_NOT_RECOGNIZED),
+    ):
+        if not title.isascii():
+            raise _invalid("AE title is not ASCII")
+        text = title.rstrip(b"\0").decode("ascii")
+        if not text.strip() or "\\" in text or not text.isprintable():
+            return rejection
+    return None
+
+
+def _judge_context(value: bytes, known: dict[int, int]) -> tuple[int, int]:
+    """Return the ID of a proposed context, and its result where it is decided already, else 0."""
+    if len(value) < 4:
+        raise _invalid("presentation context without a body")
+    context_id = value[0]
+    if not context_id % 2 or context_id in known:
+        raise _invalid(f"presentation context ID {context_id} is even or there twice")
+    if len(known) >= _MOST_CONTEXTS:
+        raise _invalid("more than 128 presentation contexts")
+    abstract: list[bytes] = []
+    transfer: list[bytes] = []
+    for kind, name in _items(value[4:]):
+        if kind == ABSTRACT_SYNTAX:
+            abstract.append(name)
+        elif kind == TRANSFER_SYNTAX:
+            transfer.append(name)
+    if len(abstract) != 1 or not transfer:
+        raise _invalid("presentation context without its one abstract and a transfer syntax")
+    if not _names_uid(abstract[0]):
+        return context_id, ABSTRACT_SYNTAX_NOT_SUPPORTED
+    if not all(map(_names_uid, transfer)):
+        return context_id, TRANSFER_SYNTAXES_NOT_SUPPORTED
+    return context_id, 0
+
+
+def _names_uid(name: bytes) -> bool:
+    """Tell whether `name` is a UID; some peers pad it (PS3.8 Annex F says not to)."""
+    return is_uid(name.rstrip(b"\0 ").decode("ascii", "replace"))
+
+
+def _judge_user_information(
+    value: bytes, secured: bool
+) -> tuple[bytes, tuple[int, int, int] | None]:
+    """Return the sub-items that pynetdicom knows, and a rejection if one is a reason for it."""
+    kept: list[bytes] = []
+    rejection = None
+    for kind, item in _items(value):
+        if kind not in _USER_ITEMS:
+            continue
+        if kind == MAXIMUM_LENGTH:
+            _check_maximum_length(item)
+        if kind == USER_IDENTITY and item[:1] == bytes([_WITH_PASSCODE]) and not secured:
+            # A passcode that everyone on the line can read proves nothing, and must not be
+            # encouraged by accepting it.
+            rejection = NO_REASON_GIVEN
+        kept.append(_encoded(kind, item))
+    return b"".join(kept), rejection
+
+
+def _check_maximum_length(item: bytes) -> None:
+    if len(item) != 4:
+        raise _invalid("maximum length is not four bytes")
+    length = int.from_bytes(item, "big")
+    if 0 < length < _LEAST_MAXIMUM_LENGTH:
+        raise _invalid(f"maximum length of {length} bytes leaves no room for data")

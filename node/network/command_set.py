@@ -1,0 +1,144 @@
+"""Command sets, encoded and decoded (PS3.7 6.3 and Annex E). Pure functions.
+
+A command set is Implicit VR Little Endian, of group 0000 only, and small. Every C-STORE needs one
+each way, so this is the hot path: 20 microseconds where a `Dataset` takes 400.
+
+`decode` raises `MalformedCommandSet` where no answer can be given. A parameter that is there but
+has the wrong length, VM or characters is returned as `MISTYPED`, since that can be answered
+(0212). Unknown elements of group 0000 are skipped.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
+
+Value: TypeAlias = int | str | None
+Command: TypeAlias = dict[str, Value]
+
+#: Stands for a value that is there but cannot be what its element holds.
+MISTYPED: Final = None
+
+#: Command Data Set Type (0000,0800) of a message without a data set (PS3.7 9.3).
+NO_DATA_SET: Final = 0x0101
+
+C_STORE_RQ: Final = 0x0001
+C_STORE_RSP: Final = 0x8001
+C_ECHO_RQ: Final = 0x0030
+C_ECHO_RSP: Final = 0x8030
+C_CANCEL_RQ: Final = 0x0FFF
+#: Set in the Command Field of every response (PS3.7 9.3).
+RESPONSE: Final = 0x8000
+
+#: Element number, keyword and VR, in the order they are sent (PS3.7 Table E.1-1).
+_ELEMENTS: Final = (
+    (0x0002, "AffectedSOPClassUID", "UI"),
+    (0x0003, "RequestedSOPClassUID", "UI"),
+    (0x0100, "CommandField", "US"),
+    (0x0110, "MessageID", "US"),
+    (0x0120, "MessageIDBeingRespondedTo", "US"),
+    (0x0600, "MoveDestination", "AE"),
+    (0x0700, "Priority", "US"),
+    (0x0800, "CommandDataSetType", "US"),
+    (0x0900, "Status", "US"),
+    (0x0902, "ErrorComment", "LO"),
+    (0x0903, "ErrorID", "US"),
+    (0x1000, "AffectedSOPInstanceUID", "UI"),
+    (0x1001, "RequestedSOPInstanceUID", "UI"),
+    (0x1002, "EventTypeID", "US"),
+    (0x1008, "ActionTypeID", "US"),
+    (0x1030, "MoveOriginatorApplicationEntityTitle", "AE"),
+    (0x1031, "MoveOriginatorMessageID", "US"),
+)
+_BY_ELEMENT: Final = {element: (keyword, vr) for element, keyword, vr in _ELEMENTS}
+
+_HEADER: Final = struct.Struct("<HHI")
+_UNSIGNED_SHORT: Final = struct.Struct("<H")
+_UNSIGNED_LONG: Final = struct.Struct("<I")
+_GROUP_LENGTH_BYTES: Final = 12
+
+
+class MalformedCommandSet(ValueError):
+    """The bytes are no command set, or one that cannot be answered."""
+
+
+def _unsigned_short(value: bytes) -> Value:
+    return int(_UNSIGNED_SHORT.unpack(value)[0]) if len(value) == 2 else MISTYPED
+
+
+def _text(value: bytes) -> Value:
+    """Return the one value of a UI, AE or LO element without its padding."""
+    if b"\\" in value:
+        return MISTYPED
+    try:
+        return value.decode("ascii").strip(" \0")
+    except UnicodeDecodeError:
+        return MISTYPED
+
+
+_DECODERS: Final[Mapping[str, Callable[[bytes], Value]]] = {
+    "US": _unsigned_short,
+    "UI": _text,
+    "AE": _text,
+    "LO": _text,
+}
+
+
+def decode(encoded: bytes | bytearray) -> Command:
+    """Return the parameters of a command set by keyword."""
+    data = bytes(encoded)
+    _check_group_length(data)
+    command: Command = {}
+    position = _GROUP_LENGTH_BYTES
+    while position < len(data):
+        if len(data) - position < _HEADER.size:
+            raise MalformedCommandSet("ends inside an element header")
+        group, element, length = _HEADER.unpack_from(data, position)
+        position += _HEADER.size
+        if group != 0 or length > len(data) - position:
+            raise MalformedCommandSet("element of another group, or longer than the command set")
+        if (known := _BY_ELEMENT.get(element)) is not None:
+            command[known[0]] = _DECODERS[known[1]](data[position : position + length])
+        position += length
+    _check_identity(command)
+    return command
+
+
+def _check_group_length(data: bytes) -> None:
+    """PS3.7 E.1: (0000,0000) comes first and counts the bytes after it."""
+    if len(data) < _GROUP_LENGTH_BYTES or data[:8] != b"\0\0\0\0\4\0\0\0":
+        raise MalformedCommandSet("does not begin with its group length")
+    if _UNSIGNED_LONG.unpack_from(data, 8)[0] != len(data) - _GROUP_LENGTH_BYTES:
+        raise MalformedCommandSet("group length is wrong")
+
+
+def _check_identity(command: Command) -> None:
+    """A message that says not what it is, or has no number, cannot be answered."""
+    field = command.get("CommandField")
+    if not isinstance(field, int):
+        raise MalformedCommandSet("no Command Field")
+    answers = field & RESPONSE or field == C_CANCEL_RQ
+    identity = "MessageIDBeingRespondedTo" if answers else "MessageID"
+    if not isinstance(command.get(identity), int):
+        raise MalformedCommandSet(f"no {identity}")
+    if not isinstance(command.get("CommandDataSetType"), int):
+        raise MalformedCommandSet("does not say whether a data set follows")
+
+
+def encode(command: Mapping[str, Value]) -> bytes:
+    """Return `command` as a command set; a value of None is left out."""
+    parts = []
+    for element, keyword, vr in _ELEMENTS:
+        value = command.get(keyword)
+        if value is None:
+            continue
+        if vr == "US":
+            encoded = _UNSIGNED_SHORT.pack(value)
+        else:
+            encoded = str(value).encode("ascii", "replace")
+            if len(encoded) % 2:
+                encoded += b"\0" if vr == "UI" else b" "
+        parts.append(_HEADER.pack(0, element, len(encoded)) + encoded)
+    body = b"".join(parts)
+    return _HEADER.pack(0, 0, 4) + _UNSIGNED_LONG.pack(len(body)) + body

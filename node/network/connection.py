@@ -1,0 +1,270 @@
+"""One transport connection whose every wait has a deadline.
+
+Takes the place of pynetdicom's `AssociationSocket`, which the state table's actions call. There
+is no poll before a read: the kernel itself limits a blocking `recv` (SO_RCVTIMEO), so a fast
+stream costs one system call a buffer, an idle association none, and a descriptor above 1,024 is
+like any other. A send waits for room and for the peer's word at once, so that an A-ABORT is seen
+by one who would otherwise wait for a peer that stopped reading.
+
+Deadlines are on the monotonic clock; None waits for ever. `TimeoutError` is raised when one has
+passed, `OSError` for a broken line on sending; a line broken while receiving is its end. Another
+thread may call `wake` and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import select
+import socket
+import ssl
+import struct
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from pynetdicom import evt
+from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
+
+if TYPE_CHECKING:
+    from pynetdicom.association import Association
+
+_TIMEVAL: Final = struct.Struct("ll")
+#: Deadlines are kept to about this; it also keeps SO_RCVTIMEO from becoming 0, "for ever".
+_RESOLUTION: Final = 0.001
+
+
+def remaining(deadline: float | None) -> float:
+    """Return the seconds until `deadline`; raise `TimeoutError` when it has passed."""
+    if deadline is None:
+        return math.inf
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+class Connection(AssociationSocket):
+    """A connected, or for a requestor not yet connected, socket."""
+
+    # The parent's initialiser creates and binds sockets of its own: not called.
+    def __init__(
+        self,
+        assoc: Association,
+        connected: socket.socket | None = None,
+        tls: tuple[ssl.SSLContext, str] | None = None,
+        local_address: tuple[str, int] | None = None,
+    ) -> None:
+        self._assoc = assoc
+        self.socket = connected
+        self._is_connected = connected is not None
+        self._ready = threading.Event()
+        self._tls_args = tls
+        self._local_address = local_address
+        self._armed = math.inf
+        if connected is not None:
+            self._ready.set()
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connected.settimeout(None)
+
+    @property
+    def is_tls(self) -> bool:
+        """Tell whether the connection is secured."""
+        return isinstance(self.socket, ssl.SSLSocket)
+
+    @property
+    def descriptor(self) -> int:
+        """Return the file descriptor, -1 when closed."""
+        return -1 if self.socket is None else self.socket.fileno()
+
+    # -- setting up ------------------------------------------------------------------------
+
+    def connect(self, primitive: T_CONNECT) -> None:
+        """Open the transport connection (AE-1); what came of it is put before the provider."""
+        address = primitive.address_info.as_tuple
+        try:
+            sock = socket.create_connection(
+                address[:2],
+                timeout=self.assoc.connection_timeout,
+                source_address=self._local_address,
+            )
+            try:
+                self._adopt(sock)
+            except BaseException:
+                sock.close()
+                raise
+        except OSError as error:
+            self.failure = error
+            primitive.result = "Evt17"
+        else:
+            evt.trigger(self.assoc, evt.EVT_CONN_OPEN, {"address": address})
+            primitive.result = "Evt2"
+        self.provider_queue.put(primitive)
+        self._ready.set()
+
+    #: Why `connect` did not succeed.
+    failure: OSError | None = None
+
+    def _adopt(self, sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = sock
+        if self._tls_args is not None:
+            context, server_name = self._tls_args
+            self.secure(context, self.assoc.connection_timeout, server_name)
+        self.socket.settimeout(None)
+        self._is_connected = True
+        self.assoc.requestor.address_info = AddressInformation.from_tuple(sock.getsockname()[:2])
+
+    def secure(
+        self, context: ssl.SSLContext, seconds: float | None, server_name: str | None = None
+    ) -> None:
+        """Do the TLS handshake, as the server unless `server_name` is given."""
+        assert self.socket is not None
+        secured = context.wrap_socket(
+            self.socket,
+            server_side=server_name is None,
+            server_hostname=server_name or None,
+            do_handshake_on_connect=False,
+        )
+        self.socket = secured
+        secured.settimeout(seconds)
+        secured.do_handshake()
+        secured.settimeout(None)
+
+    # -- receiving -------------------------------------------------------------------------
+
+    def receive_into(self, view: memoryview, deadline: float | None) -> int:
+        """Read what there is, at least a byte, into `view`; 0 means that the stream has ended."""
+        while self.socket is not None:
+            left = remaining(deadline)
+            if left < self._armed or self._armed is math.inf:
+                self._arm(left)
+            try:
+                return self.socket.recv_into(view)
+            except (BlockingIOError, TimeoutError, ssl.SSLWantReadError):
+                # The kernel's timer ran out, which may have been set for an earlier deadline.
+                self._arm(remaining(deadline))
+            except OSError:
+                return 0
+        return 0
+
+    def _arm(self, seconds: float) -> None:
+        """Let the next read return after `seconds`."""
+        assert self.socket is not None
+        if seconds == self._armed:
+            return
+        self._armed = seconds
+        if isinstance(self.socket, ssl.SSLSocket):
+            self.socket.settimeout(None if math.isinf(seconds) else seconds + _RESOLUTION)
+            return
+        if math.isinf(seconds):
+            value = _TIMEVAL.pack(0, 0)
+        else:
+            whole, part = divmod(int((seconds + _RESOLUTION) * 1_000_000), 1_000_000)
+            value = _TIMEVAL.pack(whole, part)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether a read would return at once."""
+        sock = self.socket
+        if sock is None:
+            return False
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            return True
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return bool(poll.poll(0))
+
+    # -- sending ---------------------------------------------------------------------------
+
+    def send(self, bytestream: bytes) -> None:
+        """Send a whole PDU (the state table's actions); a broken line becomes Evt17."""
+        try:
+            self.send_all(memoryview(bytestream), self.assoc.network_timeout)
+        except OSError:
+            self.event_queue.put("Evt17")
+            return
+        if evt.EVT_DATA_SENT in self.assoc.get_events():
+            evt.trigger(self.assoc, evt.EVT_DATA_SENT, {"data": bytestream})
+
+    def send_all(self, view: memoryview, progress_seconds: float | None) -> None:
+        """Send `view`; the peer has to take at least a byte every `progress_seconds`."""
+        sock = self.socket
+        if sock is None:
+            raise ConnectionResetError("connection is closed")
+        if isinstance(sock, ssl.SSLSocket):
+            self._send_secured(sock, view, progress_seconds)
+            return
+        sent = 0
+        while sent < len(view):
+            try:
+                sent += sock.send(view[sent:], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                self._wait_for_room(sock, progress_seconds)
+
+    def _send_secured(
+        self, sock: ssl.SSLSocket, view: memoryview, progress_seconds: float | None
+    ) -> None:
+        sock.settimeout(progress_seconds)
+        self._armed = math.inf
+        sent = 0
+        while sent < len(view):
+            sent += sock.send(view[sent:])
+        sock.settimeout(None)
+
+    def _wait_for_room(self, sock: socket.socket, seconds: float | None) -> None:
+        """Wait until the peer takes more, or has said something that matters more."""
+        poll = select.poll()
+        poll.register(sock, select.POLLOUT | select.POLLIN)
+        ready = poll.poll(None if seconds is None else seconds * 1000)
+        if not ready:
+            raise TimeoutError("the peer takes no more data")
+        if ready[0][1] & select.POLLOUT:
+            return
+        if self._peer_gave_up(sock):
+            raise ConnectionAbortedError("the peer aborted the association")
+        poll.modify(sock, select.POLLOUT)
+        if not poll.poll(None if seconds is None else seconds * 1000):
+            raise TimeoutError("the peer takes no more data")
+
+    @staticmethod
+    def _peer_gave_up(sock: socket.socket) -> bool:
+        """Tell whether what waits to be read is the end, or begins with an A-ABORT PDU."""
+        try:
+            return sock.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) in (b"", b"\x07")
+        except BlockingIOError:
+            return False
+
+    # -- closing ---------------------------------------------------------------------------
+
+    def finish_sending(self) -> None:
+        """Tell the peer that nothing more will come."""
+        if self.socket is not None and not self.is_tls:
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_WR)
+
+    def drain(self, byte_count: int, deadline: float) -> None:
+        """Discard what still arrives, until the end of the stream, `deadline` or `byte_count`."""
+        scratch = memoryview(bytearray(min(byte_count, 16384)))
+        with contextlib.suppress(TimeoutError):
+            while byte_count > 0 and (received := self.receive_into(scratch, deadline)):
+                byte_count -= received
+
+    def wake(self) -> None:
+        """From any thread: let a blocked read of the association's thread return at once."""
+        sock = self.socket
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RD)
+
+    def close(self) -> None:
+        """Close the transport connection; harmless when done twice."""
+        self._shutdown_socket()
+
+    def _shutdown_socket(self) -> None:
+        sock, self.socket = self.socket, None
+        self._is_connected = False
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.close()

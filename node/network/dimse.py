@@ -1,0 +1,338 @@
+"""DIMSE messages, received in a stream and answered at once (PS3.7 section 9, PS3.8 Annex E).
+
+Takes the place of pynetdicom's `DIMSEServiceProvider`. Fragments go from the receive buffer to
+their place with one copy. A C-STORE-RQ becomes a `StoreRequest`, whose data set a handler reads
+with `received_data(event)`; other messages are decoded by pynetdicom.
+
+The rules of a message are kept here: its fragments in order, on an accepted context, a command
+set of at most 64 KiB. A fault is answered with A-ABORT (through `UpperLayer.protest`); a request
+that is whole but cannot be served becomes `Refused`, and is answered with its status once the
+requestor has sent all of it. Nothing a peer sends raises.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from pynetdicom import evt
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_messages import DIMSEMessage
+from pynetdicom.dimse_primitives import C_CANCEL, C_ECHO, C_STORE, N_EVENT_REPORT
+from pynetdicom.pdu_primitives import P_DATA
+
+from node.network import command_set
+from node.network.command_set import Command
+from node.network.data_set import Assembly, ReceivedData, TooMuch
+from node.network.limits import KIB
+from node.network.pdu_reader import INVALID_PARAMETER, UNEXPECTED_PARAMETER
+from node.network.services import Refused, refusal_of
+from node.network.upper_layer import DataTransfer, Mailbox
+
+if TYPE_CHECKING:
+    from node.network.association import NodeAssociation
+
+#: PDV length, presentation context ID, message control header (PS3.8 9.3.5.1 and E.2).
+_PDV: Final = struct.Struct(">IBB")
+_PDV_HEADER_BYTES: Final = 6
+_IS_COMMAND: Final = 1
+_IS_LAST: Final = 2
+
+#: To a peer that sets no limit (PS3.8 D.1), and instead of an absurd one.
+LARGEST_PDU: Final = 128 * KIB
+#: A requestor can cancel only what it asked for; pynetdicom keeps as many.
+_MOST_CANCELS: Final = 10
+
+#: Messages without a data set that are worth decoding without pydicom.
+_SIMPLE: Final[dict[int, type[C_STORE] | type[C_ECHO]]] = {
+    command_set.C_STORE_RSP: C_STORE,
+    command_set.C_ECHO_RQ: C_ECHO,
+    command_set.C_ECHO_RSP: C_ECHO,
+}
+_RESPONSE_FIELDS: Final = {C_STORE: command_set.C_STORE_RSP, C_ECHO: command_set.C_ECHO_RSP}
+
+
+class StoreRequest(C_STORE):
+    """A C-STORE request whose data set stays where it was received."""
+
+    data: ReceivedData | None = None
+
+    @property
+    def DataSet(self) -> BytesIO | None:
+        """Return a copy of the data set, as pynetdicom's `event.dataset` asks for it."""
+        return None if self.data is None else self.data.as_stream()
+
+    @DataSet.setter
+    def DataSet(self, value: BytesIO | None) -> None:
+        pass
+
+    @property
+    def is_valid_request(self) -> bool:
+        """Return True: what would not be valid was refused."""
+        return True
+
+
+def received_data(event: evt.Event) -> ReceivedData:
+    """Return the data set of an `EVT_C_STORE`, as it was received."""
+    data = cast(StoreRequest, event.request).data
+    assert data is not None
+    return data
+
+
+@dataclass(slots=True)
+class _Message:
+    """A message whose command set is complete and whose data set is arriving."""
+
+    context_id: int
+    command: Command
+    encoded_command: bytes
+    assembly: Assembly
+
+
+class MessageProvider(DIMSEServiceProvider):
+    """The DIMSE half of one association."""
+
+    assoc: NodeAssociation
+
+    def __init__(self, assoc: NodeAssociation) -> None:
+        super().__init__(assoc)
+        self.msg_queue = cast(Any, Mailbox[Any]())
+        self._limits = assoc.limits
+        self._command = bytearray()
+        self._context_id = 0
+        self._message: _Message | None = None
+
+    @property
+    def is_receiving(self) -> bool:
+        """Tell whether a message has begun and not ended."""
+        return self._message is not None or bool(self._command)
+
+    # -- for service classes and the association ----------------------------------------------
+
+    @property
+    def cancel_req(self) -> dict[int, C_CANCEL]:
+        """Return the C-CANCEL requests, after a look at the connection."""
+        self.assoc.dul.pump_what_is_there()
+        return self._cancels
+
+    @cancel_req.setter
+    def cancel_req(self, value: dict[int, C_CANCEL]) -> None:
+        self._cancels = value
+
+    def next_message(self, idle_seconds: float | None) -> tuple[int | None, Any]:
+        """Wait for a message; (None, None) if nothing arrives for so long, or something else."""
+        dul = self.assoc.dul
+        while self.msg_queue.empty():
+            deadline = None if idle_seconds is None else time.monotonic() + idle_seconds
+            if not dul.to_user_queue.empty() or not dul.pump(deadline):
+                return None, None
+        return cast("tuple[int | None, Any]", self.msg_queue.get())
+
+    def get_msg(self, block: bool = False) -> Any:
+        """Return the next message for a waiting `send_*` method, or (None, None)."""
+        if not block:
+            self.assoc.dul.pump_what_is_there()
+            return (None, None) if self.msg_queue.empty() else self.msg_queue.get()
+        return self.get_response(self.dimse_timeout)
+
+    def get_response(self, seconds: float | None) -> Any:
+        """Wait for a message that answers us; serve what the peer asks meanwhile.
+
+        The time begins anew with every PDU.
+        """
+        while True:
+            context_id, message = self.next_message(seconds)
+            is_report = isinstance(message, N_EVENT_REPORT) and message.is_valid_request
+            if not is_report and not isinstance(message, Refused):
+                return context_id, message
+            self.assoc._serve_request(message, cast(int, context_id))
+
+    @property
+    def maximum_pdu_size(self) -> int:
+        """Return the length of the longest PDU to send."""
+        return min(super().maximum_pdu_size or LARGEST_PDU, LARGEST_PDU)
+
+    def abandon(self) -> None:
+        """Forget the message that was being received; the association has ended."""
+        if self._message is not None:
+            self._message.assembly.abandon()
+            self._message = None
+        self._command.clear()
+        while not self.msg_queue.empty():
+            message = self.msg_queue.get()[1]
+            if isinstance(message, StoreRequest) and message.data is not None:
+                message.data.close()
+
+    # -- receiving -----------------------------------------------------------------------------
+
+    def receive_primitive(self, primitive: Any) -> None:
+        """Take the PDVs of a P-DATA indication (DT-2, AR-6)."""
+        body = cast(DataTransfer, primitive).body
+        if self.assoc._sent_release:
+            return  # PS3.8 7.2.2.5 lets the peer send until it answers; nobody wants it any more
+        position, end = 0, len(body)
+        while position < end:
+            if end - position < _PDV_HEADER_BYTES:
+                self._protest("PDV header reaches beyond its PDU", INVALID_PARAMETER)
+                return
+            length, context_id, header = _PDV.unpack_from(body, position)
+            stop = position + 4 + length
+            if length < 2 or stop > end:
+                self._protest(f"PDV of {length} bytes", INVALID_PARAMETER)
+                return
+            if not self._take(context_id, header, body[position + _PDV_HEADER_BYTES : stop]):
+                return
+            position = stop
+
+    def _protest(self, what: str, reason: int) -> bool:
+        self.assoc.dul.protest(what, reason)
+        return False
+
+    def _take(self, context_id: int, header: int, fragment: memoryview) -> bool:
+        """Take one fragment; False when it ended the association."""
+        message = self._message
+        if header & _IS_COMMAND:
+            return self._take_command(context_id, header, fragment)
+        if message is None or message.context_id != context_id:
+            return self._protest("data fragment without its command", UNEXPECTED_PARAMETER)
+        try:
+            message.assembly.write(fragment)
+        except TooMuch:
+            return self._protest("data set does not end", INVALID_PARAMETER)
+        if header & _IS_LAST:
+            return self._complete(message)
+        return True
+
+    def _take_command(self, context_id: int, header: int, fragment: memoryview) -> bool:
+        if self._message is not None or (self._command and context_id != self._context_id):
+            return self._protest("command fragment inside a message", UNEXPECTED_PARAMETER)
+        if context_id not in self.assoc._accepted_cx:
+            return self._protest(f"context {context_id} is not accepted", UNEXPECTED_PARAMETER)
+        if len(self._command) + len(fragment) > self._limits.command_bytes:
+            return self._protest("command set does not end", INVALID_PARAMETER)
+        self._context_id = context_id
+        self._command += fragment
+        if not header & _IS_LAST:
+            return True
+        encoded = bytes(self._command)
+        self._command.clear()
+        try:
+            return self._begin(context_id, command_set.decode(encoded), encoded)
+        except command_set.MalformedCommandSet as error:
+            return self._protest(f"command set {error}", INVALID_PARAMETER)
+
+    def _begin(self, context_id: int, command: Command, encoded: bytes) -> bool:
+        """Make ready for the data set that `command` announces, if it does."""
+        if command["CommandField"] == command_set.C_STORE_RQ:
+            assembly = Assembly(self._limits, self.assoc.spill)
+        else:
+            small = replace(
+                self._limits, instance_bytes=self._limits.message_bytes, discard_bytes=0
+            )
+            assembly = Assembly(small, None)
+        message = _Message(context_id, command, encoded, assembly)
+        refusal = refusal_of(command, self.assoc._accepted_cx[context_id])
+        if refusal is not None:
+            assembly.refuse(refusal)
+        if command["CommandDataSetType"] == command_set.NO_DATA_SET:
+            return self._complete(message)
+        self._message = message
+        return True
+
+    def _complete(self, message: _Message) -> bool:
+        """Pass a whole message on."""
+        self._message = None
+        data = message.assembly.finish()
+        failure = message.assembly.failure
+        try:
+            if failure is not None:
+                primitive: Any = Refused(message.command, failure)
+            else:
+                primitive = self._primitive(message, cast(ReceivedData, data))
+        except Exception as error:  # pynetdicom's setters raise whatever they like
+            if data is not None:
+                data.close()
+            return self._protest(f"message cannot be understood: {error}", INVALID_PARAMETER)
+        if isinstance(primitive, C_CANCEL):
+            if len(self._cancels) < _MOST_CANCELS:
+                self._cancels[cast(int, primitive.MessageIDBeingRespondedTo)] = primitive
+        else:
+            self.msg_queue.put((message.context_id, primitive))
+        return True
+
+    def _primitive(self, message: _Message, data: ReceivedData) -> Any:
+        field = cast(int, message.command["CommandField"])
+        if evt.EVT_DIMSE_RECV in self.assoc._handlers:
+            self._announce(message)
+        if field == command_set.C_STORE_RQ:
+            request = StoreRequest()
+            request.data = data
+        elif field in _SIMPLE:
+            request = cast(Any, _SIMPLE[field]())
+        else:
+            decoded = _as_pynetdicom(message, bytes(data.buffer))
+            primitive = decoded.message_to_primitive()
+            data.close()
+            return primitive
+        for keyword, value in message.command.items():
+            if value is not None and hasattr(request, keyword):
+                setattr(request, keyword, value)
+        request._context_id = message.context_id
+        return request
+
+    def _announce(self, message: _Message) -> None:
+        """Trigger `EVT_DIMSE_RECV`, with the command set only for a C-STORE request."""
+        decoded = _as_pynetdicom(message, b"")
+        evt.trigger(self.assoc, evt.EVT_DIMSE_RECV, {"message": decoded})
+
+    # -- sending -------------------------------------------------------------------------------
+
+    def send_msg(self, primitive: Any, context_id: int) -> None:
+        """Send a message; the common responses without the detour over a `Dataset`."""
+        simple = _RESPONSE_FIELDS.get(type(primitive))
+        if (
+            simple is None
+            or primitive.MessageIDBeingRespondedTo is None
+            or getattr(primitive, "OffendingElement", None) is not None
+            or evt.EVT_DIMSE_SENT in self.assoc._handlers
+        ):
+            super().send_msg(primitive, context_id)
+            return
+        self.send_command(
+            {
+                "AffectedSOPClassUID": primitive.AffectedSOPClassUID,
+                "CommandField": simple,
+                "MessageIDBeingRespondedTo": primitive.MessageIDBeingRespondedTo,
+                "CommandDataSetType": command_set.NO_DATA_SET,
+                "Status": primitive.Status,
+                "ErrorComment": getattr(primitive, "ErrorComment", None),
+                "AffectedSOPInstanceUID": getattr(primitive, "AffectedSOPInstanceUID", None),
+            },
+            context_id,
+        )
+
+    def send_command(self, command: Command, context_id: int) -> None:
+        """Send a command set in as many P-DATA as the peer's maximum length asks for."""
+        encoded = command_set.encode(command)
+        step = self.maximum_pdu_size - _PDV_HEADER_BYTES
+        for start in range(0, len(encoded), step):
+            header = _IS_COMMAND | (_IS_LAST if start + step >= len(encoded) else 0)
+            primitive = P_DATA()
+            fragment = bytes([header]) + encoded[start : start + step]
+            primitive.presentation_data_value_list.append((context_id, fragment))
+            self.assoc.dul.send_pdu(primitive)
+
+
+def _as_pynetdicom(message: _Message, data: bytes) -> Any:
+    """Return `message` as pynetdicom would have decoded it."""
+    decoded = DIMSEMessage()
+    primitive = P_DATA()
+    pdvs = primitive.presentation_data_value_list
+    pdvs.append((message.context_id, bytes([_IS_COMMAND | _IS_LAST]) + message.encoded_command))
+    if message.command["CommandDataSetType"] != command_set.NO_DATA_SET:
+        pdvs.append((message.context_id, bytes([_IS_LAST]) + data))
+    decoded.decode_msg(primitive)
+    return decoded

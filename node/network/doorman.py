@@ -1,0 +1,339 @@
+"""The door: connections wait here, at the price of a descriptor each, until they ask for something.
+
+A connection gets a thread when its A-ASSOCIATE-RQ has arrived, whole, in the kernel's buffer (or
+its TLS ClientHello). Until then nothing of it is read and no memory is spent. One that closes,
+stays silent, dawdles or speaks another protocol never gets further than this, so neither a scan
+nor a thousand silent peers cost the others anything.
+
+The answers given here are those of the state table before there is an association (PS3.8 Table
+9-10, Sta2), all constant: A-ABORT(0,0) for anything but an A-ASSOCIATE-RQ (AA-1), A-ASSOCIATE-RJ
+when a limit is reached or the node is stopping, close when ARTIM expires (AA-2) or on an A-ABORT.
+
+One thread, `Doorman.run`, owns every connection in here; `wake` and `stop` may be called from any.
+Nothing is raised; how many were turned away for what is counted in `turned_away`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import select
+import socket
+import struct
+import termios
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from node.network.limits import Limits
+from node.network.pdu_reader import A_ABORT, A_ASSOCIATE_RQ, HEADER, InvalidPDU, check_header
+
+LOGGER = logging.getLogger(__name__)
+
+#: A-ASSOCIATE-RJ, transient, by the presentation related service provider (PS3.8 9.3.4).
+TEMPORARY_CONGESTION: Final = bytes.fromhex("03000000000400020301")
+LOCAL_LIMIT_EXCEEDED: Final = bytes.fromhex("03000000000400020302")
+_ABORT: Final = struct.Struct(">BxIxxBB")
+
+#: TLS record type of a handshake, and the bytes before its body (RFC 8446 5.1).
+_TLS_HANDSHAKE: Final = 0x16
+_TLS_HEADER: Final = struct.Struct(">BHH")
+
+#: As much of a request is waited for in the kernel; the rest is read in a thread.
+_LARGEST_WAITED_FOR: Final = 32 * 1024
+#: Accepted at one go, so that those inside are looked after during a flood.
+_ACCEPT_BATCH: Final = 64
+#: No descriptor left: let associations end before accepting again.
+_PAUSE_SECONDS: Final = 0.1
+#: One line per peer and kind in so many seconds; the rest is counted.
+_LOG_SECONDS: Final = 60.0
+_MOST_LOGGED_PEERS: Final = 256
+
+_WATCHED: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+@dataclass(slots=True)
+class Visitor:
+    """A connection at the door; `leaving` once its answer has been sent."""
+
+    sock: socket.socket
+    address: Any
+    deadline: float
+    leaving: bool = False
+    discarded: int = 0
+
+
+class Doorman:
+    """Accepts connections and passes on those that ask for an association."""
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        limits: Limits,
+        secured: bool,
+        admit: Callable[[socket.socket, Any], bytes | None],
+    ) -> None:
+        """`admit` takes a connection over, or returns the PDU that turns it away."""
+        self._listening = listening
+        self._limits = limits
+        self._secured = secured
+        self._admit = admit
+        # Oldest first: deadlines are in that order, but for those that are leaving.
+        self._visitors: OrderedDict[int, Visitor] = OrderedDict()
+        self._leaving: OrderedDict[int, Visitor] = OrderedDict()
+        self._epoll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._stopping = False
+        self._accepting = True
+        self._accept_again: float | None = None
+        self._logged: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self.turned_away: Counter[str] = Counter()
+        self.accepted = 0
+
+    @property
+    def waiting(self) -> int:
+        """Return how many connections are at the door."""
+        return len(self._visitors) + len(self._leaving)
+
+    def run(self) -> None:
+        """Look after the door until `stop`."""
+        self._listening.setblocking(False)
+        self._epoll.register(self._wake, select.EPOLLIN)
+        self._epoll.register(self._listening, select.EPOLLIN)
+        try:
+            while not self._stopping:
+                for descriptor, _ in self._epoll.poll(self._timeout()):
+                    self._attend(descriptor)
+                self._close_overdue()
+        finally:
+            self._close_all()
+
+    def stop(self) -> None:
+        """Let `run` return; connections at the door are closed."""
+        self._stopping = True
+        self.wake()
+
+    def stop_accepting(self) -> None:
+        """Leave new connections to other processes on the same socket, or refused."""
+        self._accepting = False
+        self.wake()
+
+    def wake(self) -> None:
+        """Let `run` look again."""
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self._wake, 1)
+
+    # -- the loop ------------------------------------------------------------------------------
+
+    def _timeout(self) -> float:
+        deadlines = [
+            next(iter(group.values())).deadline
+            for group in (self._visitors, self._leaving)
+            if group
+        ]
+        if self._accept_again is not None:
+            deadlines.append(self._accept_again)
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else -1
+
+    def _attend(self, descriptor: int) -> None:
+        if descriptor == self._wake:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
+            if not self._accepting:
+                self._stop_listening()
+        elif (visitor := self._visitors.get(descriptor)) is not None:
+            self._look_at(visitor)
+        elif (visitor := self._leaving.get(descriptor)) is not None:
+            self._see_off(visitor)
+        elif self._listening.fileno() == descriptor:
+            self._accept()
+
+    def _stop_listening(self) -> None:
+        if self._listening.fileno() >= 0:
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(self._listening)
+            self._listening.close()
+        self._accept_again = None
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPT_BATCH):
+            try:
+                sock, address = self._listening.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    self._make_room()
+                    return
+                continue  # this one connection was reset before it was accepted
+            self.accepted += 1
+            self._receive(sock, address)
+
+    def _make_room(self) -> None:
+        """No descriptor is left: the one that has waited longest goes, or nobody enters."""
+        self._note("no descriptor left", None)
+        if self._visitors:
+            self._dismiss(next(iter(self._visitors.values())))
+            return
+        self._epoll.modify(self._listening, 0)
+        self._accept_again = time.monotonic() + _PAUSE_SECONDS
+
+    def _receive(self, sock: socket.socket, address: Any) -> None:
+        sock.setblocking(False)
+        if len(self._visitors) >= self._limits.waiting:
+            # A peer that means it is here for milliseconds: the oldest is the one to go.
+            oldest = next(iter(self._visitors.values()))
+            self._note("door is full", oldest)
+            self._dismiss(oldest)
+        visitor = Visitor(sock, address, time.monotonic() + self._limits.artim_seconds)
+        self._visitors[sock.fileno()] = visitor
+        # What has arrived with the connection is seen at once, without a turn of the loop.
+        self._epoll.register(sock, _WATCHED)
+
+    def _look_at(self, visitor: Visitor) -> None:
+        """Decide what to do with a connection on which something happened."""
+        try:
+            head = visitor.sock.recv(HEADER.size, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            head = b""
+        if not head:
+            self.turned_away["closed without a word"] += 1
+            self._dismiss(visitor)
+            return
+        try:
+            wanted = self._wanted(head)
+        except InvalidPDU as fault:
+            self._refuse(visitor, fault)
+            return
+        if wanted is None or self._arrived(visitor.sock) < wanted:
+            if self._has_ended(visitor.sock):
+                self._dismiss(visitor)
+            return
+        self._pass_on(visitor)
+
+    def _wanted(self, head: bytes) -> int | None:
+        """Return how many bytes make the request whole; None if `head` does not tell yet."""
+        if self._secured:
+            if head[0] != _TLS_HANDSHAKE:
+                raise InvalidPDU("no TLS", 0, 0)
+            if len(head) < _TLS_HEADER.size:
+                return None
+            return min(_TLS_HEADER.size + int(_TLS_HEADER.unpack_from(head)[2]), 1 << 14)
+        if len(head) < HEADER.size:
+            if head[0] not in (A_ASSOCIATE_RQ, A_ABORT):
+                check_header(head[0], 0, True, self._limits)
+            return None
+        pdu_type, length = HEADER.unpack(head)
+        check_header(pdu_type, length, True, self._limits)
+        return min(HEADER.size + int(length), _LARGEST_WAITED_FOR)
+
+    @staticmethod
+    def _arrived(sock: socket.socket) -> int:
+        """Return how many bytes lie in the kernel's buffer."""
+        answer = fcntl.ioctl(sock, termios.FIONREAD, b"\0\0\0\0")
+        return int.from_bytes(answer, "little")
+
+    @staticmethod
+    def _has_ended(sock: socket.socket) -> bool:
+        """Tell whether the peer has closed its side: what is missing will not come."""
+        poll = select.poll()
+        poll.register(sock, select.POLLRDHUP)
+        return bool(poll.poll(0))
+
+    def _pass_on(self, visitor: Visitor) -> None:
+        self._forget(visitor)
+        try:
+            answer = self._admit(visitor.sock, visitor.address)
+        except Exception:
+            LOGGER.exception("cannot start an association")
+            answer = LOCAL_LIMIT_EXCEEDED
+        if answer is not None:
+            self._note("association limit", visitor)
+            self._answer(visitor, b"" if self._secured else answer)
+
+    # -- turning away --------------------------------------------------------------------------
+
+    def _refuse(self, visitor: Visitor, fault: InvalidPDU) -> None:
+        self._forget(visitor)
+        self._note("not a DICOM request", visitor)
+        is_abort = not self._secured and visitor.sock.recv(1, socket.MSG_PEEK)[0] == A_ABORT
+        silent = self._secured or is_abort
+        abort = _ABORT.pack(A_ABORT, 4, fault.source, fault.reason)
+        self._answer(visitor, b"" if silent else abort)
+
+    def _answer(self, visitor: Visitor, pdu: bytes) -> None:
+        """Send the last PDU, then wait a little for the peer to close (Sta13)."""
+        visitor.leaving = True
+        visitor.deadline = time.monotonic() + self._limits.refuse_seconds
+        try:
+            if pdu:
+                visitor.sock.send(pdu)
+            visitor.sock.shutdown(socket.SHUT_WR)
+            self._leaving[visitor.sock.fileno()] = visitor
+            self._epoll.register(visitor.sock, _WATCHED)
+        except OSError:
+            visitor.sock.close()
+            self._leaving.pop(visitor.sock.fileno(), None)
+
+    def _see_off(self, visitor: Visitor) -> None:
+        """Discard what still comes, so that the answer is not lost in a reset."""
+        try:
+            while data := visitor.sock.recv(8192):
+                visitor.discarded += len(data)
+                if visitor.discarded > self._limits.closing_bytes:
+                    break
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self._dismiss(visitor)
+
+    def _close_overdue(self) -> None:
+        now = time.monotonic()
+        for group in (self._visitors, self._leaving):
+            while group and (visitor := next(iter(group.values()))).deadline <= now:
+                if not visitor.leaving:
+                    self._note("said nothing in time", visitor)
+                self._dismiss(visitor)
+        if self._accept_again is not None and self._accept_again <= now:
+            self._accept_again = None
+            self._epoll.modify(self._listening, select.EPOLLIN)
+
+    def _dismiss(self, visitor: Visitor) -> None:
+        self._forget(visitor)
+        visitor.sock.close()
+
+    def _forget(self, visitor: Visitor) -> None:
+        descriptor = visitor.sock.fileno()
+        (self._leaving if visitor.leaving else self._visitors).pop(descriptor, None)
+        with contextlib.suppress(OSError):
+            self._epoll.unregister(descriptor)
+
+    def _close_all(self) -> None:
+        for visitor in [*self._visitors.values(), *self._leaving.values()]:
+            self._dismiss(visitor)
+        self._stop_listening()
+        self._epoll.close()
+        os.close(self._wake)
+
+    def _note(self, why: str, visitor: Visitor | None) -> None:
+        """Count, and log one line for a peer and reason in a minute."""
+        self.turned_away[why] += 1
+        peer = visitor.address[0] if visitor is not None else "this node"
+        now = time.monotonic()
+        last = self._logged.get((peer, why))
+        if last is not None and now - last < _LOG_SECONDS:
+            return
+        self._logged[peer, why] = now
+        self._logged.move_to_end((peer, why))
+        while len(self._logged) > _MOST_LOGGED_PEERS:
+            self._logged.popitem(last=False)
+        LOGGER.warning("turned away %s: %s (%d so far)", peer, why, self.turned_away[why])

@@ -1,0 +1,155 @@
+"""Whole PDUs off a connection, each within its length and its time (PS3.8 9.3).
+
+The guard of the room. A header is judged before a byte of the body is read or a byte of memory
+allocated for it; a PDU has one deadline from its first byte to its last, so that a peer gains
+nothing by sending a byte now and then. PDUs are handed out as views of one receive buffer, and
+are valid until the next call.
+
+Raises `InvalidPDU` with the A-ABORT that answers it, `ConnectionClosed` at the end of the stream
+(also in mid-PDU, also on a reset), and `TimeoutError` where a PDU did not begin in time.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from typing import Final
+
+from node.network.connection import Connection
+from node.network.limits import Limits
+
+A_ASSOCIATE_RQ: Final = 0x01
+A_ASSOCIATE_AC: Final = 0x02
+A_ASSOCIATE_RJ: Final = 0x03
+P_DATA_TF: Final = 0x04
+A_RELEASE_RQ: Final = 0x05
+A_RELEASE_RP: Final = 0x06
+A_ABORT: Final = 0x07
+
+#: Abort sources and provider reasons (PS3.8 9.3.8).
+SERVICE_USER: Final = 0
+SERVICE_PROVIDER: Final = 2
+NOT_SPECIFIED: Final = 0
+UNRECOGNIZED_PDU: Final = 1
+UNEXPECTED_PDU: Final = 2
+UNEXPECTED_PARAMETER: Final = 5
+INVALID_PARAMETER: Final = 6
+
+#: PDU type, reserved byte, PDU length (PS3.8 9.3.1).
+HEADER: Final = struct.Struct(">BxI")
+#: Fixed part of A-ASSOCIATE-RQ and -AC (PS3.8 Table 9-11).
+ASSOCIATE_FIXED_BYTES: Final = 68
+#: Length of A-ASSOCIATE-RJ, A-RELEASE and A-ABORT (PS3.8 9.3.4 and 9.3.6 to 9.3.8).
+_FIXED_BYTES: Final = 4
+#: Some peers count the PDV header as not part of the maximum length (PS3.8 D.1 counts it).
+_SLACK_BYTES: Final = 6
+_PDV_HEADER_BYTES: Final = 6
+
+
+class ConnectionClosed(Exception):
+    """The peer closed or reset the connection (Evt17)."""
+
+
+class InvalidPDU(Exception):
+    """A PDU that is answered with A-ABORT(`source`, `reason`) (Evt19)."""
+
+    def __init__(self, what: str, reason: int, source: int = SERVICE_PROVIDER) -> None:
+        super().__init__(what)
+        self.source = source
+        self.reason = reason
+
+
+def check_header(pdu_type: int, length: int, before_association: bool, limits: Limits) -> None:
+    """Judge a PDU by its header alone."""
+    if before_association and pdu_type not in (A_ASSOCIATE_RQ, A_ABORT):
+        # AA-1 (PS3.8 Table 9-9): there is no association whose provider could complain.
+        raise InvalidPDU("no A-ASSOCIATE-RQ came first", NOT_SPECIFIED, SERVICE_USER)
+    if pdu_type == P_DATA_TF:
+        lowest, highest = _PDV_HEADER_BYTES, limits.max_pdu + _SLACK_BYTES
+    elif pdu_type in (A_ASSOCIATE_RQ, A_ASSOCIATE_AC):
+        lowest, highest = ASSOCIATE_FIXED_BYTES, limits.associate_bytes
+    elif A_ASSOCIATE_RJ <= pdu_type <= A_ABORT:
+        lowest = highest = _FIXED_BYTES
+    else:
+        raise InvalidPDU(f"unknown PDU type {pdu_type:02X}", UNRECOGNIZED_PDU)
+    if not lowest <= length <= highest:
+        raise InvalidPDU(f"PDU type {pdu_type:02X} of {length} bytes", INVALID_PARAMETER)
+
+
+class PDUReader:
+    """The receiving half of one connection."""
+
+    def __init__(self, connection: Connection, limits: Limits) -> None:
+        self._connection = connection
+        self._limits = limits
+        self._buffer = memoryview(bytearray(limits.receive_buffer_bytes))
+        self._start = 0
+        self._end = 0
+
+    @property
+    def has_data(self) -> bool:
+        """Tell whether some bytes of a next PDU have been read already."""
+        return self._end > self._start
+
+    def read(
+        self, begin_by: float | None, before_association: bool = False
+    ) -> tuple[int, memoryview]:
+        """Return the type and body of the next PDU.
+
+        Its first byte has to arrive until `begin_by`, on the monotonic clock; the rest within its
+        own deadline, or before an association until `begin_by` too, which then is ARTIM's.
+        """
+        if self._end == self._start:
+            self._start = self._end = 0
+            self._fill(begin_by)
+        deadline = begin_by if before_association else None
+        if self._end - self._start < HEADER.size:
+            self._gather(HEADER.size, deadline)
+        pdu_type, length = HEADER.unpack_from(self._buffer, self._start)
+        check_header(pdu_type, length, before_association, self._limits)
+        return pdu_type, self._body(length, deadline)
+
+    def _body(self, length: int, deadline: float | None) -> memoryview:
+        whole = HEADER.size + length
+        if whole > len(self._buffer):
+            return self._large_body(length, deadline)
+        if self._end - self._start < whole:
+            self._gather(whole, deadline)
+        body = self._buffer[self._start + HEADER.size : self._start + whole]
+        self._start += whole
+        return body
+
+    def _gather(self, byte_count: int, deadline: float | None) -> None:
+        """Read on until `byte_count` bytes lie in one piece from the start of the PDU."""
+        if deadline is None:
+            deadline = self._limits.pdu_deadline(time.monotonic(), byte_count)
+        if self._start + byte_count > len(self._buffer):
+            pending = self._end - self._start
+            self._buffer[:pending] = self._buffer[self._start : self._end]
+            self._start, self._end = 0, pending
+        while self._end - self._start < byte_count:
+            try:
+                self._fill(deadline)
+            except TimeoutError:
+                raise InvalidPDU("PDU did not arrive in its time", NOT_SPECIFIED) from None
+
+    def _large_body(self, length: int, deadline: float | None) -> memoryview:
+        """Read an A-ASSOCIATE PDU that is larger than the receive buffer; its length is checked."""
+        if deadline is None:
+            deadline = self._limits.pdu_deadline(time.monotonic(), length)
+        body = memoryview(bytearray(length))
+        position = self._end - self._start - HEADER.size
+        body[:position] = self._buffer[self._start + HEADER.size : self._end]
+        self._start = self._end = 0
+        while position < length:
+            received = self._connection.receive_into(body[position:], deadline)
+            if not received:
+                raise ConnectionClosed
+            position += received
+        return body
+
+    def _fill(self, deadline: float | None) -> None:
+        received = self._connection.receive_into(self._buffer[self._end :], deadline)
+        if not received:
+            raise ConnectionClosed
+        self._end += received

@@ -1,0 +1,276 @@
+"""Listening for associations, and the associations that run (PS3.8 section 9.1).
+
+`listen` returns a running `Server`, which is pynetdicom's `AssociationServer` with its accept
+loop, its sockets and its associations replaced, made by the public `AE.make_server`. The door is
+kept by `Doorman`; every association has a thread of its own, which does the TLS handshake too.
+
+Limits: so many associations in all and for one peer's address; one too many is answered with
+A-ASSOCIATE-RJ(2,3,2), any while draining with (2,3,1). Several processes may listen on one
+address: with a socket they inherited, or each with its own (`share_port`, SO_REUSEPORT).
+
+Raises `CannotWrite` when the address cannot be taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+from pynetdicom import AE, evt
+from pynetdicom._globals import MODE_ACCEPTOR
+from pynetdicom.events import EventHandlerType
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import AddressInformation, AssociationServer, RequestHandler
+
+from node.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from node.errors import CannotWrite
+from node.network.association import NodeAssociation
+from node.network.connection import Connection
+from node.network.doorman import LOCAL_LIMIT_EXCEEDED, TEMPORARY_CONGESTION, Doorman
+from node.network.limits import Limits
+
+Address: TypeAlias = tuple[str, int]
+
+#: pynetdicom counts associations too; the limits here are ours.
+_NO_LIMIT = 1 << 30
+#: An association that is told to abort needs no longer than this to notice.
+_ABORT_SECONDS = 2.0
+
+
+class AssociationHandler(RequestHandler):
+    """Makes an association of a connection, without copying 170 presentation contexts."""
+
+    server: Server
+
+    def _create_association(self) -> NodeAssociation:
+        server = self.server
+        assoc = NodeAssociation(self.ae, MODE_ACCEPTOR, server.limits, server.spill)
+        assoc._server = server
+        assoc.name = f"AcceptorThread@{self.client_address[0]}:{self.client_address[1]}"
+        assoc.tls = server.ssl_context
+        assoc.set_socket(Connection(assoc, self.request))
+        acceptor = assoc.acceptor
+        acceptor.maximum_length = server.limits.max_pdu
+        acceptor.ae_title = server.ae_title
+        acceptor.address_info = server.address_info
+        acceptor.implementation_class_uid = self.ae.implementation_class_uid
+        acceptor.implementation_version_name = self.ae.implementation_version_name
+        # Shared, not copied: negotiation reads them only. A handler of EVT_REQUESTED that wants
+        # others sets a list of its own.
+        acceptor.supported_contexts = server.contexts
+        assoc.requestor.address_info = AddressInformation(*self.client_address[:2])
+        assoc._handlers = {
+            event: list(bound) if isinstance(bound, list) else bound
+            for event, bound in server._handlers.items()
+        }
+        server.association_begins(assoc)
+        return assoc
+
+
+class Server(AssociationServer):
+    """A running server; `listen` makes one."""
+
+    def __init__(
+        self,
+        ae: AE,
+        address: Address,
+        ae_title: str,
+        contexts: list[PresentationContext],
+        ssl_context: ssl.SSLContext | None = None,
+        evt_handlers: list[EventHandlerType] | None = None,
+        request_handler: type[AssociationHandler] = AssociationHandler,
+        *,
+        limits: Limits,
+        spill: Path | None = None,
+        listening: socket.socket | None = None,
+        share_port: bool = False,
+    ) -> None:
+        self.limits = limits
+        self.spill = spill
+        self._listening = listening
+        self._share_port = share_port
+        self._changed = threading.Condition()
+        self._running: set[NodeAssociation] = set()
+        self._peers: Counter[str] = Counter()
+        self._draining = False
+        self._thread: threading.Thread | None = None
+        super().__init__(
+            ae, address, ae_title, contexts, ssl_context, evt_handlers, request_handler
+        )
+        self.address_info = AddressInformation.from_tuple(self.address)
+        self._doorman = Doorman(
+            cast(socket.socket, self.socket), limits, ssl_context is not None, self._admit
+        )
+
+    def _bind_defaults(self) -> None:
+        """Bind nothing but what intervention events need: no log line per PDU."""
+        for event in evt._INTERVENTION_EVENTS:
+            self.bind(event, evt.get_default_handler(event))
+
+    # -- the listening socket --------------------------------------------------------------------
+
+    def server_bind(self) -> None:
+        """Take the address, or the socket that was handed over."""
+        own = cast(socket.socket, self.socket)
+        if self._listening is not None:
+            own.close()
+            self.socket = self._listening
+        else:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if self._share_port:
+                own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            own.bind(self.server_address)
+        self.server_address = cast(socket.socket, self.socket).getsockname()
+
+    def server_activate(self) -> None:
+        """Let the kernel queue connections."""
+        cast(socket.socket, self.socket).listen(self.limits.backlog)
+
+    @property
+    def address(self) -> Address:
+        """Return the host and port that are listened on."""
+        return cast(Address, tuple(self.server_address)[:2])
+
+    # -- running ---------------------------------------------------------------------------------
+
+    def serve_forever(self, poll_interval: float = 0) -> None:
+        """Look after the door until `shutdown`."""
+        self._doorman.run()
+
+    def start(self) -> None:
+        """Look after the door in a thread."""
+        self._thread = threading.Thread(
+            target=self.serve_forever, name=f"AcceptorServer@{self.address[1]}", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def active_associations(self) -> list[Any]:
+        """Return the associations that run."""
+        with self._changed:
+            return list(self._running)
+
+    @property
+    def active(self) -> int:
+        """Return how many associations run."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """Return how many connections have not asked for an association yet."""
+        return self._doorman.waiting
+
+    @property
+    def turned_away(self) -> Counter[str]:
+        """Return how many connections were turned away at the door, by reason."""
+        return Counter(self._doorman.turned_away)
+
+    def _admit(self, sock: socket.socket, address: Any) -> bytes | None:
+        """Start an association on `sock`, or return the PDU that rejects it."""
+        if self._draining:
+            return TEMPORARY_CONGESTION
+        with self._changed:
+            if (
+                len(self._running) >= self.limits.associations
+                or self._peers[address[0]] >= self.limits.associations_per_peer
+            ):
+                return LOCAL_LIMIT_EXCEEDED
+        self.finish_request(sock, address)
+        return None
+
+    def association_begins(self, assoc: NodeAssociation) -> None:
+        """Count `assoc`, whose thread is about to start."""
+        with self._changed:
+            self._running.add(assoc)
+            self._peers[assoc.requestor.address] += 1
+
+    def association_ended(self, assoc: NodeAssociation) -> None:
+        """Forget `assoc`; its thread calls this as the last thing."""
+        with self._changed:
+            self._running.discard(assoc)
+            peer = assoc.requestor.address
+            self._peers[peer] -= 1
+            if self._peers[peer] <= 0:
+                del self._peers[peer]
+            self._changed.notify_all()
+
+    # -- ending ----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop listening; associations go on, and so do connections at the door."""
+        self._doorman.stop_accepting()
+
+    def drain(self, seconds: float) -> bool:
+        """Reject new associations with (2,3,1); True when the running ones ended in time."""
+        self._draining = True
+        return self._wait_until_none_runs(seconds)
+
+    def _wait_until_none_runs(self, seconds: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._running, seconds)
+
+    def shutdown(self) -> None:
+        """Stop listening and abort what runs; returns when nothing of it is left."""
+        self._doorman.stop()
+        if self._thread is not None:
+            self._thread.join(_ABORT_SECONDS)
+        for assoc in self.active_associations:
+            assoc.abort(block=False)
+        self._wait_until_none_runs(_ABORT_SECONDS)
+        with contextlib.suppress(ValueError):
+            self.ae._servers.remove(cast(Any, self))
+
+    def server_close(self) -> None:
+        """Close the listening socket."""
+        cast(socket.socket, self.socket).close()
+
+
+def listen(
+    *,
+    address: Address | socket.socket,
+    ae_title: str,
+    handlers: Sequence[Any],
+    contexts: list[PresentationContext],
+    limits: Limits | None = None,
+    spill: Path | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    require_called_aet: bool = False,
+    share_port: bool = False,
+) -> Server:
+    """Listen on `address`, or on a socket that is listening already, and return at once."""
+    limits = limits or Limits()
+    ae = AE(ae_title)
+    ae.implementation_class_uid = cast(Any, IMPLEMENTATION_CLASS_UID)
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    ae.maximum_associations = _NO_LIMIT
+    ae.maximum_pdu_size = limits.max_pdu
+    ae.acse_timeout = limits.artim_seconds
+    ae.dimse_timeout = limits.idle_seconds
+    ae.network_timeout = limits.idle_seconds
+    ae.require_called_aet = require_called_aet
+    inherited = address if isinstance(address, socket.socket) else None
+    where: Address = address.getsockname()[:2] if isinstance(address, socket.socket) else address
+    try:
+        server = ae.make_server(
+            where,
+            contexts=contexts,
+            ssl_context=ssl_context,
+            evt_handlers=list(handlers),
+            server_class=Server,
+            limits=limits,
+            spill=spill,
+            listening=inherited,
+            share_port=share_port,
+        )
+    except OSError as error:
+        raise CannotWrite(f"cannot listen on {where[0]}:{where[1]}: {error.strerror}") from error
+    server = cast(Server, server)
+    ae._servers.append(cast(Any, server))
+    server.start()
+    return server

@@ -1,0 +1,129 @@
+"""What is asked of us, and who answers it (PS3.7 9.1 and 10.1, PS3.4 Annexes A and B).
+
+Pure judgement of a command set against its presentation context, and the hand-over of requests
+to pynetdicom's service classes. A request that cannot be served becomes `Refused` and is answered
+here with the status that PS3.7 Annex C has for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from pynetdicom.dimse_messages import _MESSAGE_TYPES
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.service_class import StorageServiceClass, VerificationServiceClass
+from pynetdicom.sop_class import uid_to_service_class
+
+from node.dicom import status
+from node.dicom.uids import is_uid
+from node.errors import DataSetMismatch, InstanceRefused, InvalidSOPInstance
+from node.network import command_set
+from node.network.command_set import Command
+
+if TYPE_CHECKING:
+    from node.network.association import NodeAssociation
+
+LOGGER = logging.getLogger(__name__)
+
+#: Error Comment (0000,0902) is an LO (PS3.7 Table E.1-1).
+_MOST_COMMENT: Final = 64
+
+#: Operations of the services we know; a C-ECHO is harmless on a storage context, and seen there.
+_OPERATIONS: Final = {
+    StorageServiceClass: frozenset({command_set.C_STORE_RQ, command_set.C_ECHO_RQ}),
+    VerificationServiceClass: frozenset({command_set.C_ECHO_RQ}),
+}
+
+
+class UnrecognisedOperation(InstanceRefused):
+    """The Command Field is unknown, or is none of this SOP class (PS3.7 C.5.9)."""
+
+    dimse_status = status.UNRECOGNISED_OPERATION
+
+
+class MistypedArgument(InstanceRefused):
+    """A parameter is missing, or has the wrong VR or VM (PS3.7 C.5.15)."""
+
+    dimse_status = status.MISTYPED_ARGUMENT
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A whole request that is answered with a failure, without being looked at further."""
+
+    command: Command
+    failure: InstanceRefused
+
+
+def refusal_of(command: Command, context: PresentationContext) -> InstanceRefused | None:
+    """Return why the request in `command` cannot be served on `context`; None if it can."""
+    field = command["CommandField"]
+    assert isinstance(field, int)
+    if field & command_set.RESPONSE or field == command_set.C_CANCEL_RQ:
+        return None
+    operations = _OPERATIONS.get(uid_to_service_class(str(context.abstract_syntax)))
+    if field not in _MESSAGE_TYPES or (operations is not None and field not in operations):
+        return UnrecognisedOperation(f"operation {field:04X} not supported here")
+    if field == command_set.C_STORE_RQ:
+        return _refusal_of_store(command, context)
+    return None
+
+
+def _refusal_of_store(command: Command, context: PresentationContext) -> InstanceRefused | None:
+    sop_class = command.get("AffectedSOPClassUID")
+    sop_instance = command.get("AffectedSOPInstanceUID")
+    if not isinstance(sop_class, str) or not isinstance(sop_instance, str) or not sop_instance:
+        return MistypedArgument("Affected SOP Class or Instance UID missing")
+    if command["CommandDataSetType"] == command_set.NO_DATA_SET:
+        return MistypedArgument("C-STORE without a data set")
+    if sop_class != context.abstract_syntax:
+        return DataSetMismatch("SOP class is not that of the presentation context")
+    if not is_uid(sop_instance):
+        return InvalidSOPInstance("Affected SOP Instance UID is no UID")
+    return None
+
+
+def serve_request(
+    assoc: NodeAssociation,
+    message: Any,
+    context_id: int,
+    otherwise: Callable[[Any, int], None],
+) -> None:
+    """Serve or answer one request; `otherwise` is pynetdicom's own way."""
+    if isinstance(message, Refused):
+        _answer(assoc, message, context_id)
+    elif isinstance(message, C_STORE) and message.MessageIDBeingRespondedTo is None:
+        _serve_store(assoc, message, context_id)
+    else:
+        otherwise(message, context_id)
+
+
+def _serve_store(assoc: NodeAssociation, request: C_STORE, context_id: int) -> None:
+    """Serve a C-STORE for any SOP class, private and unknown ones too."""
+    try:
+        StorageServiceClass(assoc).SCP(request, assoc._accepted_cx[context_id])
+    finally:
+        data = getattr(request, "data", None)
+        if data is not None:
+            data.close()
+
+
+def _answer(assoc: NodeAssociation, refused: Refused, context_id: int) -> None:
+    command, failure = refused.command, refused.failure
+    field = command["CommandField"]
+    assert isinstance(field, int)
+    LOGGER.warning("answered %04X to %s: %s", failure.dimse_status, assoc.peer_name, failure)
+    assoc.dimse.send_command(
+        {
+            "CommandField": field | command_set.RESPONSE,
+            "MessageIDBeingRespondedTo": command["MessageID"],
+            "CommandDataSetType": command_set.NO_DATA_SET,
+            "Status": failure.dimse_status,
+            "ErrorComment": str(failure)[:_MOST_COMMENT],
+        },
+        context_id,
+    )

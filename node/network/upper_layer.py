@@ -1,0 +1,320 @@
+"""The DICOM upper layer without a thread of its own, a poll or a sleep (PS3.8 section 9).
+
+Takes the place of pynetdicom's `DULServiceProvider` and drives pynetdicom's own state machine
+table. The service user's thread does the work: `send_pdu` encodes and sends before it returns,
+`receive_pdu` and `pump` read the connection until a deadline. Nothing happens in between.
+
+What the table leaves open is decided here: which A-ABORT reason answers which fault (PS3.8
+9.3.8), that only one A-ABORT is sent, and that in Sta13 input is discarded unread.
+
+Nothing a peer sends raises. The association's fate is told in pynetdicom's way, by primitives in
+`to_user_queue`. Faults are logged once, as one line.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from queue import Empty
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+
+from pynetdicom import evt
+from pynetdicom.dul import _PDU_TYPES, DULServiceProvider
+from pynetdicom.fsm import TRANSITION_TABLE
+from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT, A_RELEASE
+
+from node.network import pdu_reader
+from node.network.association_request import readable_by_pynetdicom
+from node.network.connection import Connection
+from node.network.pdu_reader import ConnectionClosed, InvalidPDU, PDUReader
+
+if TYPE_CHECKING:
+    from node.network.association import NodeAssociation
+
+LOGGER = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+#: The association is over; at most the connection is left (PS3.8 Table 9-10).
+_OVER: Final = frozenset({"Sta1", "Sta13"})
+_ACSE_PRIMITIVES: Final = (A_ASSOCIATE, A_RELEASE, A_ABORT, A_P_ABORT)
+
+
+class Mailbox(Generic[_T]):
+    """What the state table's actions know as a queue, for one thread: no lock, no waiting."""
+
+    __slots__ = ("queue",)
+
+    def __init__(self) -> None:
+        self.queue: deque[_T] = deque()
+
+    def put(self, item: _T) -> None:
+        """Append `item`."""
+        self.queue.append(item)
+
+    def get(self, block: bool = False, timeout: float | None = None) -> _T:
+        """Take the first item; `queue.Empty` where there is none."""
+        if not self.queue:
+            raise Empty
+        return self.queue.popleft()
+
+    def empty(self) -> bool:
+        """Tell whether nothing is there."""
+        return not self.queue
+
+
+class DataTransfer:
+    """A P-DATA-TF PDU on its way through the table: its body, neither decoded nor copied."""
+
+    __slots__ = ("body",)
+
+    def __init__(self, body: memoryview) -> None:
+        self.body = body
+
+    def to_primitive(self) -> DataTransfer:
+        """Return the P-DATA indication, as DT-2 and AR-6 ask for it."""
+        return self
+
+
+class UpperLayer(DULServiceProvider):
+    """The upper layer of one association."""
+
+    assoc: NodeAssociation
+
+    def __init__(self, assoc: NodeAssociation) -> None:
+        super().__init__(assoc)
+        self.event_queue = cast(Any, Mailbox[str]())
+        self.to_provider_queue = cast(Any, Mailbox[Any]())
+        self.to_user_queue = cast(Any, Mailbox[Any]())
+        self._recv_pdu = cast(Any, Mailbox[Any]())
+        self._limits = assoc.limits
+        self._reader: PDUReader | None = None
+        self._abort: tuple[int, int] | None = None
+        self._pumping: int | None = None
+
+    # -- what the rest of pynetdicom asks ----------------------------------------------------
+
+    @property
+    def connection(self) -> Connection:
+        """Return the transport connection."""
+        return cast(Connection, self.socket)
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether no association exists any more, or none will."""
+        return self.state_machine.current_state in _OVER
+
+    def send_pdu(self, primitive: Any) -> None:
+        """Let the table act on a request or response of the local user, here and now."""
+        if isinstance(primitive, _ACSE_PRIMITIVES):
+            evt.trigger(self.assoc, evt.EVT_ACSE_SENT, {"primitive": primitive})
+        self.to_provider_queue.put(primitive)
+        self._run()
+
+    def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:
+        """Return the next indication for the local user; None when none came in time."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.to_user_queue.empty():
+            if not wait or not self.pump(deadline):
+                return None
+        primitive = self.to_user_queue.get()
+        if isinstance(primitive, _ACSE_PRIMITIVES):
+            evt.trigger(self.assoc, evt.EVT_ACSE_RECV, {"primitive": primitive})
+        return primitive
+
+    def peek_next_pdu(self) -> Any:
+        """Return the next indication and leave it; look at the connection if there is none."""
+        if self.to_user_queue.empty():
+            self.pump_what_is_there()
+        return None if self.to_user_queue.empty() else self.to_user_queue.queue[0]
+
+    def idle_timer_expired(self) -> bool:
+        """Return False: the deadline of a read is the idle timer here."""
+        return False
+
+    def stop_dul(self) -> bool:
+        """Return True: there is no thread to stop."""
+        return True
+
+    def open(self) -> None:
+        """Tell the table that a peer has connected (AE-5)."""
+        self.event_queue.put("Evt5")
+        self._run()
+
+    def is_waiting_elsewhere(self) -> bool:
+        """Tell whether another thread waits for the peer."""
+        return self._pumping not in (None, threading.get_ident())
+
+    # -- the loop ----------------------------------------------------------------------------
+
+    def pump(self, deadline: float | None) -> bool:
+        """Wait for one PDU and let the table act on it. False: not in time, or it is over."""
+        if self.is_over or self._pumping is not None:
+            return False
+        self._pumping = threading.get_ident()
+        try:
+            self.event_queue.put(self._next_event(deadline))
+        except TimeoutError:
+            return False
+        finally:
+            self._pumping = None
+        self._run()
+        return True
+
+    def pump_what_is_there(self) -> None:
+        """Let the table act on PDUs that have arrived, until a message waits to be served."""
+        while (
+            self._pumping is None
+            and not self.is_over
+            and self.assoc.dimse.msg_queue.empty()
+            and (self._reader_of_now().has_data or self.connection.ready)
+        ):
+            if not self.pump(None):
+                return
+
+    def protest(self, what: str, reason: int, source: int = pdu_reader.SERVICE_PROVIDER) -> None:
+        """Give the association up because of what the peer sent: Evt19, with this A-ABORT."""
+        if not self.is_over and self._abort is None:
+            self._note_fault(what, reason, source)
+            self.event_queue.put("Evt19")
+
+    def _note_fault(self, what: str, reason: int, source: int) -> None:
+        LOGGER.warning("aborting association with %s: %s", self.assoc.peer_name, what)
+        self._abort = (source, reason)
+
+    def _run(self) -> None:
+        """Let the table act until nothing is left to do."""
+        while not self.event_queue.empty() or self._process_recv_primitive():
+            event = self.event_queue.get()
+            state = self.state_machine.current_state
+            action = TRANSITION_TABLE.get((event, state))
+            if action is None and (state in _OVER or state == "Sta2"):
+                self._forget(event)
+                continue
+            if action == "AA-8" and self._abort is None:
+                # The table knows only one AA-8; PS3.8 9.3.8 has a reason for this one.
+                self._abort = (pdu_reader.SERVICE_PROVIDER, pdu_reader.UNEXPECTED_PDU)
+            self.state_machine.do_action(event)
+
+    def _forget(self, event: str) -> None:
+        """Drop what came too late: the peer was quicker in ending the association."""
+        self._recv_pdu.queue.clear()
+        self.to_provider_queue.queue.clear()
+        LOGGER.debug("%s after the association ended", event)
+
+    def _reader_of_now(self) -> PDUReader:
+        if self._reader is None:
+            self._reader = PDUReader(self.connection, self._limits)
+        return self._reader
+
+    def _next_event(self, deadline: float | None) -> str:
+        """Read one PDU and return its event; put the PDU where the table's actions look."""
+        state = self.state_machine.current_state
+        try:
+            pdu_type, body = self._reader_of_now().read(deadline, state == "Sta2")
+            if pdu_type == pdu_reader.P_DATA_TF and state in ("Sta6", "Sta7"):
+                return self._indicate_data(body)
+            return self._indicate(pdu_type, body)
+        except ConnectionClosed:
+            return self._closed()
+        except InvalidPDU as fault:
+            self._note_fault(str(fault), fault.reason, fault.source)
+            return "Evt19"
+
+    def _closed(self) -> str:
+        """Return what the end of the stream means: the peer's, or another thread's wish."""
+        if not self.assoc.abort_wanted:
+            return "Evt17"
+        self.to_provider_queue.put(user_abort())
+        return "Evt15"
+
+    def _indicate_data(self, body: memoryview) -> str:
+        if evt.EVT_PDU_RECV in self.assoc._handlers or evt.EVT_DATA_RECV in self.assoc._handlers:
+            self._decode_pdu(bytearray(_whole(pdu_reader.P_DATA_TF, body)))
+        self._recv_pdu.put(cast(Any, DataTransfer(body)))
+        return "Evt10"
+
+    def _indicate(self, pdu_type: int, body: memoryview) -> str:
+        if pdu_type == pdu_reader.A_RELEASE_RQ and self.assoc.dimse.is_receiving:
+            raise InvalidPDU("A-RELEASE-RQ inside a message", pdu_reader.UNEXPECTED_PDU)
+        if pdu_type == pdu_reader.P_DATA_TF:
+            return "Evt10"  # not in Sta6: AA-8, and the PDU is not looked at
+        if pdu_type == pdu_reader.A_ASSOCIATE_RQ:
+            if self.state_machine.current_state != "Sta2":
+                return "Evt6"
+            body = self._judge(body)
+        try:
+            pdu, event = self._decode_pdu(bytearray(_whole(pdu_type, body)))
+            primitive = pdu.to_primitive()
+        except Exception as error:  # pynetdicom's decoders raise whatever happens to them
+            fault = f"{_PDU_TYPES[bytes([pdu_type])][0].__name__}: {error!r}"
+            raise InvalidPDU(fault, pdu_reader.INVALID_PARAMETER) from None
+        if isinstance(pdu, A_ASSOCIATE_RQ):
+            pdu.protocol_version &= 1  # PS3.8 Table 9-11: only bit 0 is tested
+        # Converted once, and here, where a value that pynetdicom refuses can still be answered.
+        setattr(pdu, "to_primitive", lambda: primitive)  # noqa: B010
+        self._recv_pdu.put(pdu)
+        return event
+
+    def _judge(self, body: memoryview) -> memoryview:
+        """Check an A-ASSOCIATE-RQ by the Standard before pynetdicom decodes it."""
+        request = readable_by_pynetdicom(bytes(body), self.connection.is_tls)
+        self.assoc.judged = request
+        return memoryview(request.body)
+
+    # -- sending -----------------------------------------------------------------------------
+
+    def _send(self, pdu: Any) -> None:
+        if isinstance(pdu, A_ABORT_RQ) and self._abort is not None:
+            pdu.source, pdu.reason_diagnostic = self._abort
+        self.connection.send(pdu.encode())
+        if evt.EVT_PDU_SENT in self.assoc._handlers:
+            evt.trigger(self.assoc, evt.EVT_PDU_SENT, {"pdu": pdu})
+
+    def lose_connection(self) -> None:
+        """Tell the table that the connection broke while something was sent (Evt17)."""
+        if not self.is_over:
+            self.event_queue.put("Evt17")
+            self._run()
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """End in Sta1 with the connection closed, whatever the state is now."""
+        state = self.state_machine.current_state
+        if self.socket is None:
+            return
+        if state not in _OVER and state != "Sta2":
+            self.send_pdu(user_abort())
+        if self.state_machine.current_state == "Sta13":
+            self._await_close()
+        if self.state_machine.current_state == "Sta2":
+            self.event_queue.put("Evt18")
+            self._run()
+        self.connection.close()
+
+    def _await_close(self) -> None:
+        """Sta13: discard what the peer still sends, until it closes or ARTIM expires."""
+        established = self.assoc.was_established
+        seconds = self._limits.close_seconds if established else self._limits.refuse_seconds
+        if not self.assoc.is_released:
+            self.connection.finish_sending()
+        self.connection.drain(self._limits.closing_bytes, time.monotonic() + seconds)
+        # The same end by both ways; AA-2 closes the connection, AR-5 expects it to be closed.
+        self.event_queue.put("Evt18")
+        self._run()
+
+
+def _whole(pdu_type: int, body: memoryview) -> bytes:
+    """Return the PDU as it was on the wire."""
+    return pdu_reader.HEADER.pack(pdu_type, len(body)) + body
+
+
+def user_abort() -> A_ABORT:
+    """Return the request of the local user to end the association (PS3.8 7.3)."""
+    primitive = A_ABORT()
+    primitive.abort_source = pdu_reader.SERVICE_USER
+    return primitive
