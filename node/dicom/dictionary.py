@@ -23,6 +23,10 @@ UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 ITEM: Final = 0xFFFEE000
 ITEM_DELIMITATION: Final = 0xFFFEE00D
 SEQUENCE_DELIMITATION: Final = 0xFFFEE0DD
+#: The item tag as it lies in the bytes.
+ITEM_BYTES: Final[Mapping[str, bytes]] = MappingProxyType(
+    {"<": b"\xfe\xff\x00\xe0", ">": b"\xff\xfe\xe0\x00"}
+)
 
 #: A 16-bit length follows the VR at once (PS3.5 Table 7.1-2).
 SHORT_FORM: Final = frozenset(
@@ -41,6 +45,7 @@ WIDTHS: Final[Mapping[bytes, int]] = MappingProxyType(
 #: How a VR that depends on something else is written in the data dictionary.
 US_OR_SS: Final = "US or SS"
 US_OR_OW: Final = "US or OW"
+_PIXEL_REPRESENTATION = 0x00280103
 #: Where the dictionary leaves a choice that Implicit VR does not: OW (PS3.5 A.1).
 _OTHER_WORD_IN_IMPLICIT = frozenset({"OB or OW", "US or SS or OW"})
 #: Values that can be encapsulated, so that undefined length means fragments and not items.
@@ -84,7 +89,7 @@ def vr_for_implicit(tag: int) -> str:
         return "UL" if element == 0 else "UN"
     if vr in _OTHER_WORD_IN_IMPLICIT:
         return "OW"
-    return "UN" if vr == "NONE" else vr
+    return vr
 
 
 def holds_fragments(tag: int) -> bool:
@@ -100,6 +105,24 @@ def sequences(order: ByteOrder) -> frozenset[int]:
         for tag, entry in (*DicomDictionary.items(), *_expanded_repeats().items())
         if (entry if isinstance(entry, str) else entry[0]) == "SQ"
     )
+
+
+@functools.cache
+def plain_vrs() -> tuple[Mapping[int, bytes], Mapping[int, bytes]]:
+    """Return raw tags of Implicit VR LE to VRs, those of short form and those of long form.
+
+    Only what can be written without a look at anything else: no sequence or item, no VR that
+    depends on another element, and not Pixel Representation (0028,0103), on which they depend.
+    """
+    short_form, long_form = {}, {}
+    marks = {ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION}
+    for tag in DicomDictionary.keys() - marks - {_PIXEL_REPRESENTATION}:
+        vr = vr_for_implicit(tag).encode()
+        if vr in SHORT_FORM:
+            short_form[raw_tag(tag, "<")] = vr
+        elif vr in LONG_FORM and vr != b"SQ":
+            long_form[raw_tag(tag, "<")] = vr
+    return MappingProxyType(short_form), MappingProxyType(long_form)
 
 
 @functools.cache

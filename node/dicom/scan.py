@@ -61,7 +61,7 @@ def _signs(order: ByteOrder) -> frozenset[int]:
     return frozenset(raw_tag(tag, order) for tag in tags)
 
 
-class _Scanner(Walker):
+class Scanner(Walker):
     """A walk that remembers where the watched elements are."""
 
     __slots__ = ("closed", "found", "nested", "repeated")
@@ -77,6 +77,7 @@ class _Scanner(Walker):
         self.closed: dict[int, int] = {}
 
     def pass_plain(self, offset: int, frame: Frame) -> int:
+        """Pass elements, remembering the watched ones."""
         watched = _watched(frame.form.order, not self.stack)
         found = self.nested if self.stack else self.found
         if frame.form.explicit:
@@ -84,10 +85,12 @@ class _Scanner(Walker):
         return self._pass_implicit(offset, frame, watched, found)
 
     def entered(self, offset: int, header: Header, outer: Frame, inner: Frame) -> None:
+        """Remember sequences that tell of a signature."""
         if inner.is_sequence and header.tag in _signs(outer.form.order):
             self._note(header.tag, offset, self.nested if self.stack else self.found)
 
     def other(self, offset: int, header: Header, frame: Frame) -> int:
+        """Remember a watched element whose end takes a look to find."""
         end = super().other(offset, header, frame)
         if not self.stack:
             if header.tag in _watched(frame.form.order, True):
@@ -149,7 +152,7 @@ class _Scanner(Walker):
 def scan(data: Buffer, transfer_syntax_uid: str, limits: Limits | None = None) -> EncodedDataSet:
     """Walk the data set once and return where its elements lie; see the module for what raises."""
     said = layout_of(transfer_syntax_uid)
-    scanner = _Scanner(data, limits or Limits())
+    scanner = Scanner(data, limits or Limits())
     start = _end_of_file_meta(data)
     form = _layout_in_fact(data, start, said)
     scanner.walk(start, len(data), form)
