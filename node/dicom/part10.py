@@ -13,12 +13,10 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import asdict, dataclass
-from typing import TypeAlias
 
 from node.dicom import uids
+from node.dicom.layout import Buffer
 from node.errors import CannotUnderstand
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
 
 PREFIX_END = 132
 _GROUP_LENGTH_END = PREFIX_END + 12

@@ -1,1 +1,5 @@
-"""To be written with its room."""
+"""The network: the only room that imports pynetdicom.
+
+pynetdicom negotiates, keeps the state table, codes PDUs and serves; the transport below it is ours
+(`upper_layer`, `server`, `requestor`). `store_scp` receives, `store_scu` sends and echoes.
+"""

@@ -47,7 +47,7 @@ class PixelFacts:
     samples_per_pixel: int | None
     photometric_interpretation: str | None
     planar_configuration: int | None
-    number_of_frames: int
+    number_of_frames: int | None
     rows: int | None
     columns: int | None
     bits_allocated: int | None
@@ -95,26 +95,27 @@ def decide(facts: PixelFacts, options: Options) -> PixelLayout | KeepReason:
         return KeepReason.NO_PIXEL_DATA
     if facts.value_length == 0:
         return KeepReason.EMPTY_PIXEL_DATA
-    layout = _layout(facts)
+    layout = describe(facts)
     if layout is None:
         return KeepReason.INCOMPLETE_DESCRIPTION
     return _refusal(layout, options) or _length_refusal(layout, facts.value_length) or layout
 
 
-def _layout(facts: PixelFacts) -> PixelLayout | None:
+def describe(facts: PixelFacts) -> PixelLayout | None:
     """Return the layout where the facts are complete and possible; None where they are not."""
     rows, columns, samples = facts.rows, facts.columns, facts.samples_per_pixel
     allocated, stored = facts.bits_allocated, facts.bits_stored
     representation, photometric = facts.pixel_representation, facts.photometric_interpretation
-    if rows is None or columns is None or samples is None or allocated is None or stored is None:
+    frames = facts.number_of_frames
+    if rows is None or columns is None or samples is None or frames is None:
         return None
-    if representation is None or not photometric:
+    if allocated is None or stored is None or representation is None or not photometric:
         return None
     planar = facts.planar_configuration
     # Type 1C: required with more than one sample, and meaningless with one (PS3.3 C.7.6.3.1.3).
     if samples > 1 and planar not in (0, 1):
         return None
-    if min(rows, columns, samples, allocated, stored, facts.number_of_frames) < 1:
+    if min(rows, columns, samples, allocated, stored, frames) < 1:
         return None
     if stored > allocated:
         return None
@@ -127,7 +128,7 @@ def _layout(facts: PixelFacts) -> PixelLayout | None:
         pixel_representation=representation,
         photometric_interpretation=photometric,
         planar_configuration=planar if planar is not None and samples > 1 else 0,
-        number_of_frames=facts.number_of_frames,
+        number_of_frames=frames,
     )
 
 

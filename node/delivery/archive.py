@@ -1,0 +1,128 @@
+"""A disk destination: {StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm below a folder.
+
+The file is linked from the spool where that is on the same file system, else copied to a temporary
+name, synced and linked. Nothing that is there is ever replaced: the same content again is
+delivered already, other content under the same UID is kept beside it with a part of its digest in
+the name. UIDs were checked when the instance was received and are checked again before they
+become names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from node.dicom import status
+from node.dicom.identity import identity_of, scan_any
+from node.dicom.uids import is_uid
+from node.errors import CannotUnderstand
+from node.model import Deferred, Delivered, Failed, Outcome
+from node.pixels.files import check_digest
+from node.pixels.stored import StoredInstance, opened
+from node.spool import NO_LINKS, Disk, Entry
+
+log = logging.getLogger(__name__)
+
+#: Folder of an instance that has no Study or Series Instance UID.
+UNKNOWN = "unknown"
+
+
+class Archive:
+    """One disk destination."""
+
+    def __init__(self, name: str, directory: Path, disk: Disk) -> None:
+        self.name = name
+        self._directory = directory
+        self._disk = disk
+
+    def begin(self, entries: Iterable[Entry]) -> None:
+        """Nothing has to be known before."""
+
+    def deliver(self, entry: Entry) -> Outcome:
+        """Put the entry's file at its place."""
+        try:
+            with opened(entry.path) as instance:
+                place = self._place(instance)
+                digest = instance.meta.record.sha256 if instance.meta.record else ""
+            return self._put(entry, place, digest)
+        except CannotUnderstand as failure:
+            return Failed(destination=self.name, cause=str(failure))
+        except OSError as failure:
+            cause = f"{self._directory}: {failure.strerror or failure}"
+            return Deferred(destination=self.name, cause=cause, whole_destination=True)
+
+    def close(self) -> None:
+        """Nothing is held between deliveries."""
+
+    def _place(self, instance: StoredInstance) -> Path:
+        identity = identity_of(scan_any(instance.data_set, instance.meta.transfer_syntax_uid))
+        study = identity.study_instance_uid or UNKNOWN
+        series = identity.series_instance_uid or UNKNOWN
+        uid = instance.meta.sop_instance_uid
+        if not is_uid(uid) or not all(is_uid(name) or name == UNKNOWN for name in (study, series)):
+            raise CannotUnderstand("a UID of the instance is no UID")
+        return self._directory / study / series / f"{uid}.dcm"
+
+    def _put(self, entry: Entry, place: Path, digest: str) -> Outcome:
+        self._disk.make_folder(place.parent)
+        if self._take(entry, place):
+            return Delivered(destination=self.name, status=status.SUCCESS)
+        if self._holds(place, digest):
+            return Delivered(destination=self.name, status=status.SUCCESS, detail="there already")
+        beside = place.with_name(f"{place.stem}~{digest[:16]}.dcm")
+        if self._take(entry, beside) or self._holds(beside, digest):
+            log.warning(
+                "%s: %s is there with other content; kept both, the new one as %s",
+                self.name,
+                place.stem,
+                beside.name,
+            )
+            return Delivered(destination=self.name, status=status.SUCCESS, detail="kept both")
+        return Failed(destination=self.name, cause=f"{beside.name} is there with other content")
+
+    def _take(self, entry: Entry, place: Path) -> bool:
+        """Give the file its name in the archive; False where the name is taken."""
+        try:
+            self._link_or_copy(entry.path, place)
+        except FileExistsError:
+            return False
+        self._disk.sync_folder(place.parent)
+        return True
+
+    def _link_or_copy(self, source: Path, place: Path) -> None:
+        try:
+            self._disk.link(source, place)
+        except OSError as failure:
+            # Another file system, or one without hard links.
+            if failure.errno not in NO_LINKS:
+                raise
+            self._copy(source, place)
+
+    def _copy(self, source: Path, place: Path) -> None:
+        draft = place.with_name(f".{source.name}.part")
+        self._disk.remove(draft)
+        try:
+            with open(source, "rb") as old, open(self._disk.create(draft), "wb") as new:
+                shutil.copyfileobj(old, new, 1 << 20)
+                new.flush()
+                self._disk.sync_file(new.fileno())
+            self._disk.publish(draft, place)
+        finally:
+            self._disk.remove(draft)
+
+    def _holds(self, place: Path, digest: str) -> bool:
+        """Tell whether the file at `place` has the data set with this digest."""
+        with contextlib.suppress(CannotUnderstand), opened(place) as there:
+            return bool(digest) and there.meta.record is not None and _same(there, digest)
+        return False
+
+
+def _same(there: StoredInstance, digest: str) -> bool:
+    assert there.meta.record is not None
+    if there.meta.record.sha256 != digest:
+        return False
+    with open(there.path, "rb", buffering=0) as file:
+        return check_digest(file, there.meta, there.data_set_offset)

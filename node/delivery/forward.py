@@ -1,0 +1,122 @@
+"""A network destination: instances are sent by C-STORE in the best transfer syntax it takes.
+
+One association serves a batch and is kept for the next; it proposes, for each SOP class that is
+about to be sent, the stored transfer syntax and the native ones, each in a context of its own. An
+instance goes as it is stored where that context was accepted, otherwise as it was received,
+decompressed on the way.
+
+`deliver` answers with an outcome and never raises: what a status means is `judge`'s table.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from node.dicom import status
+from node.dicom.contexts import Proposal, Wanted, propose
+from node.dicom.status import Category
+from node.dicom.uids import name_of
+from node.errors import CannotUnderstand, DecodingFailed, PeerRefused, PeerUnreachable
+from node.model import Deferred, Delivered, Failed, Outcome
+from node.network.store_scu import Peer, StoreResponse, StoreSCU, connect
+from node.pixels.stored import StoredInstance, data_set_in, native_syntaxes, opened
+from node.spool import Entry
+
+log = logging.getLogger(__name__)
+
+
+class Forward:
+    """One network destination, used from one thread."""
+
+    def __init__(self, name: str, peer: Peer, *, native_only: bool = False) -> None:
+        self.name = name
+        self._peer = peer
+        self._native_only = native_only
+        self._association: StoreSCU | None = None
+        self._proposed: set[Proposal] = set()
+        self._upcoming: list[Wanted] = []
+
+    def begin(self, entries: Iterable[Entry]) -> None:
+        """Look at what comes next, so that one association is negotiated for all of it."""
+        self._upcoming = []
+        for entry in entries:
+            try:
+                with opened(entry.path) as instance:
+                    self._upcoming.append(self._wanted(instance))
+            except (OSError, CannotUnderstand):
+                # Its turn comes, and `deliver` then says what is wrong with it.
+                continue
+
+    def deliver(self, entry: Entry) -> Outcome:
+        """Send one instance."""
+        try:
+            with opened(entry.path) as instance:
+                return self._send(instance)
+        except (PeerUnreachable, PeerRefused) as failure:
+            self._association = None
+            return Deferred(destination=self.name, cause=str(failure), whole_destination=True)
+        except (CannotUnderstand, DecodingFailed) as failure:
+            return Failed(destination=self.name, cause=str(failure))
+        except OSError as failure:
+            cause = f"the spool cannot be read: {failure.strerror or failure}"
+            return Deferred(destination=self.name, cause=cause, whole_destination=True)
+
+    def close(self) -> None:
+        """Release the association."""
+        if self._association is not None:
+            self._association.close()
+            self._association = None
+
+    def _wanted(self, instance: StoredInstance) -> Wanted:
+        stored, native = instance.meta.transfer_syntax_uid, native_syntaxes(instance)
+        syntaxes = native if self._native_only and native else [stored, *native]
+        return Wanted(instance.meta.sop_class_uid, tuple(dict.fromkeys(syntaxes)))
+
+    def _send(self, instance: StoredInstance) -> Outcome:
+        wanted = self._wanted(instance)
+        association = self._association_for(wanted)
+        meta = instance.meta
+        for syntax in wanted.transfer_syntax_uids:
+            if not association.accepts(meta.sop_class_uid, syntax):
+                continue
+            response = association.send(
+                meta.sop_class_uid, meta.sop_instance_uid, syntax, data_set_in(instance, syntax)
+            )
+            return judge(self.name, response)
+        tried = ", ".join(name_of(syntax) for syntax in wanted.transfer_syntax_uids)
+        return Failed(
+            destination=self.name,
+            cause=f"{self._peer} accepts {name_of(meta.sop_class_uid)} in none of: {tried}",
+        )
+
+    def _association_for(self, wanted: Wanted) -> StoreSCU:
+        """Return an open association on which `wanted` was proposed."""
+        needed = {Proposal(wanted.sop_class_uid, uid) for uid in wanted.transfer_syntax_uids}
+        if self._association is not None:
+            if self._association.is_open and needed <= self._proposed:
+                return self._association
+            self.close()
+        proposals = propose([wanted, *self._upcoming])
+        self._association = connect(self._peer, proposals)
+        self._proposed = set(proposals)
+        return self._association
+
+
+def judge(destination: str, response: StoreResponse) -> Outcome:
+    """Return what an answer to a C-STORE-RQ means for the entry (PS3.4 B.2.3, PS3.7 Annex C)."""
+    said = status.describe(response.status)
+    if response.comment:
+        said = f"{said}: {response.comment}"
+    match status.category(response.status):
+        case Category.SUCCESS:
+            return Delivered(destination=destination, status=response.status)
+        case Category.WARNING | Category.DUPLICATE:
+            return Delivered(destination=destination, status=response.status, detail=said)
+        case Category.OUT_OF_RESOURCES | Category.NOT_AUTHORISED:
+            return Deferred(destination=destination, cause=said, whole_destination=True)
+        case Category.REFUSED:
+            return Failed(destination=destination, cause=said)
+        case _:
+            # Mismatch, cannot understand, unknown: some archives say so of passing errors.
+            return Deferred(destination=destination, cause=said, whole_destination=False)

@@ -1,0 +1,27 @@
+"""When to try again: pure functions of the attempt, the settings and a random number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Tries of one instance before it is set aside as poison and the others go on (the destination
+#: answered every time, so it is this instance that it cannot take).
+ATTEMPTS_FOR_ONE_INSTANCE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential back-off: `first` seconds, doubled after each failure, at most `longest`."""
+
+    first: float
+    longest: float
+
+    def delay(self, failures: int, chance: float) -> float:
+        """Return seconds to wait after `failures` (1 or more) in a row.
+
+        `chance`, between 0 and 1, spreads the delay over its upper half, so that many nodes whose
+        archive came back do not call at the same moment.
+        """
+        # 2**64 seconds are long enough, and a float.
+        full = min(self.longest, self.first * 2.0 ** min(failures - 1, 64))
+        return full * (0.5 + 0.5 * chance)

@@ -1,0 +1,170 @@
+"""The codec table: one way to encode, decode and check a frame for each transfer syntax.
+
+RLE Lossless with our own kernel is the fast path; every other pair of transfer syntax and encoder
+goes through pydicom's encoders and decoders, always with the plugin named: unnamed, pydicom falls
+from one plugin to the next in silence. A frame here is always native, little endian, with the
+planar configuration of its layout.
+
+Raises `BadConfiguration` (from `codec_for`) where an encoder is not installed, saying what to
+install; `EncodingFailed` and `DecodingFailed` for a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom.encaps import encapsulate
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.encoders.base import Encoder, get_encoder
+from pydicom.uid import UID, JPEG2000Lossless, JPEGLSLossless, RLELossless
+
+from node.dicom.layout import Buffer
+from node.errors import BadConfiguration, DecodingFailed, EncodingFailed
+from node.pixels import rle
+from node.pixels.policy import Options, PixelLayout
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """How the frames of one layout are encoded.
+
+    `planar_configuration` is the value that (0028,0006) must have with more than one sample:
+    1 in RLE Lossless (PS3.5 G.2), 0 in the JPEG family (PS3.5 8.2.3, 8.2.4).
+    """
+
+    encode: Callable[[Buffer], bytes]
+    decode: Callable[[Buffer], bytes]
+    is_same: Callable[[Buffer, Buffer], bool]
+    planar_configuration: int
+
+
+#: What encodes a transfer syntax where the settings name our own kernel, which knows only RLE.
+_PLUGIN = {JPEGLSLossless: "pyjpegls", JPEG2000Lossless: "pylibjpeg"}
+
+#: Distribution extras that bring an encoder.
+_EXTRA = {
+    (RLELossless, "gdcm"): "dcmpress[gdcm]",
+    (RLELossless, "pylibjpeg"): "pylibjpeg-rle",
+    (JPEGLSLossless, "pyjpegls"): "dcmpress[jpegls]",
+    (JPEG2000Lossless, "pylibjpeg"): "dcmpress[jpeg2000]",
+}
+
+
+def check_installed(options: Options) -> None:
+    """Raise `BadConfiguration` where the wanted encoder is not there; do so at start."""
+    if options.transfer_syntax_uid and not _is_ours(options):
+        _pydicom_encoder(options)
+
+
+def codec_for(layout: PixelLayout, options: Options) -> Codec:
+    """Return the codec for frames of `layout`."""
+    if _is_ours(options):
+        return _rle_codec(layout, options)
+    return _pydicom_codec(layout, options)
+
+
+def _is_ours(options: Options) -> bool:
+    return options.transfer_syntax_uid == RLELossless and options.encoder == "dcmpress"
+
+
+def _rle_codec(layout: PixelLayout, options: Options) -> Codec:
+    frame = frame_layout(layout)
+
+    def is_same(encoded: Buffer, native: Buffer) -> bool:
+        if options.verify == "independent":
+            return rle.decode_independent(encoded, frame) == native
+        return rle.matches(encoded, native, frame)
+
+    return Codec(
+        encode=lambda native: rle.encode(native, frame),
+        decode=lambda encoded: rle.decode(encoded, frame),
+        is_same=is_same,
+        planar_configuration=1,
+    )
+
+
+def frame_layout(layout: PixelLayout) -> rle.FrameLayout:
+    """Return `layout` as the RLE kernel takes it."""
+    return rle.FrameLayout(
+        rows=layout.rows,
+        columns=layout.columns,
+        samples=layout.samples_per_pixel,
+        bits_allocated=layout.bits_allocated,
+        planar_configuration=layout.planar_configuration,
+    )
+
+
+def _pydicom_encoder(options: Options) -> tuple[Encoder, str]:
+    """Return pydicom's encoder and the name of the plugin to use with it."""
+    uid = UID(options.transfer_syntax_uid)
+    plugin = _PLUGIN.get(uid, options.encoder) if options.encoder == "dcmpress" else options.encoder
+    try:
+        encoder = get_encoder(uid)
+    except NotImplementedError:
+        raise BadConfiguration(f"no encoder for {uid.name} exists in this version") from None
+    if plugin not in encoder.available_plugins:
+        known = ", ".join([*encoder.available_plugins]) or "none"
+        package = _EXTRA.get((uid, plugin))
+        advice = f"pip install '{package}'" if package else f"choose one of: {known}"
+        raise BadConfiguration(f"encoder {plugin!r} for {uid.name} is not installed: {advice}")
+    return encoder, plugin
+
+
+def _pydicom_codec(layout: PixelLayout, options: Options) -> Codec:
+    encoder, plugin = _pydicom_encoder(options)
+    description = _described(layout)
+    is_rle = options.transfer_syntax_uid == RLELossless
+
+    def encode(native: Buffer) -> bytes:
+        try:
+            return encoder.encode(bytes(native), encoding_plugin=plugin, **description)
+        except Exception as failure:
+            # Third-party encoders raise whatever they like.
+            raise EncodingFailed(f"{plugin}: {failure}") from failure
+
+    def decode(encoded: Buffer) -> bytes:
+        return decode_frame(encoded, options.transfer_syntax_uid, layout)
+
+    return Codec(
+        encode=encode,
+        decode=decode,
+        is_same=lambda encoded, native: decode(encoded) == native,
+        planar_configuration=1 if is_rle else 0,
+    )
+
+
+def decode_frame(encoded: Buffer, transfer_syntax_uid: str, layout: PixelLayout) -> bytes:
+    """Decode one frame with pydicom to native bytes in the planar configuration of `layout`."""
+    try:
+        decoder = get_decoder(UID(transfer_syntax_uid))
+        array, _ = decoder.as_array(
+            encapsulate([bytes(encoded)]),
+            raw=True,
+            index=0,
+            **_described(layout),
+        )
+    except Exception as failure:
+        raise DecodingFailed(f"{UID(transfer_syntax_uid).name}: {failure}") from failure
+    if layout.samples_per_pixel > 1 and layout.planar_configuration == 1:
+        array = array.transpose(2, 0, 1)
+    return array.tobytes()
+
+
+def _described(layout: PixelLayout) -> dict[str, Any]:
+    """Return `layout` in the words of pydicom's coders."""
+    description: dict[str, Any] = {
+        "pixel_keyword": "PixelData",
+        "rows": layout.rows,
+        "columns": layout.columns,
+        "samples_per_pixel": layout.samples_per_pixel,
+        "bits_allocated": layout.bits_allocated,
+        "bits_stored": layout.bits_stored,
+        "pixel_representation": layout.pixel_representation,
+        "photometric_interpretation": layout.photometric_interpretation,
+        "number_of_frames": 1,
+    }
+    if layout.samples_per_pixel > 1:
+        description["planar_configuration"] = layout.planar_configuration
+    return description

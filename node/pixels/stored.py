@@ -1,0 +1,151 @@
+"""Reading back what `files.write_file` wrote: the instance, and its data set in a wanted form.
+
+Raises `CannotUnderstand` where the file is not a DICOM file or its data set cannot be parsed,
+`DecodingFailed` where frames cannot be decoded or a decompressed data set is not what was
+received.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import mmap
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+from pydicom.filewriter import write_dataset
+from pydicom.uid import UID
+
+from node.dicom import convert, part10, uids
+from node.dicom.layout import Buffer
+from node.dicom.part10 import FileMeta
+from node.dicom.scan import scan
+from node.errors import CannotUnderstand, DecodingFailed
+from node.pixels.transcoder import restore
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """An open file: its File Meta Information, and where its data set lies."""
+
+    path: Path
+    meta: FileMeta
+    data_set_offset: int
+    buffer: memoryview
+    _map: mmap.mmap
+
+    @property
+    def data_set(self) -> memoryview:
+        """The encoded data set, in the transfer syntax that `meta` names."""
+        return self.buffer[self.data_set_offset :]
+
+    def release(self, start: int, end: int) -> None:
+        """Let the kernel have the memory of these bytes of the data set back."""
+        # Whole pages only, and not the last one, which the next bytes share.
+        first = (self.data_set_offset + start) // mmap.PAGESIZE * mmap.PAGESIZE
+        length = (self.data_set_offset + end) // mmap.PAGESIZE * mmap.PAGESIZE - first
+        if length > 0:
+            self._map.madvise(mmap.MADV_DONTNEED, first, length)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[StoredInstance]:
+    """Map the DICOM file at `path`; OSError as `os.open` raises it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        if os.fstat(descriptor).st_size == 0:
+            raise CannotUnderstand("the file is empty")
+        mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    finally:
+        os.close(descriptor)
+    with contextlib.ExitStack() as stack:
+        view = memoryview(mapped)
+        # A slice that is still alive in a traceback must not hide the error that made it.
+        stack.callback(_close, mapped, view)
+        meta, offset = part10.decode(view)
+        yield StoredInstance(path, meta, offset, view, mapped)
+
+
+def _close(mapped: mmap.mmap, view: memoryview) -> None:
+    with contextlib.suppress(BufferError):
+        view.release()
+        mapped.close()
+
+
+def native_syntaxes(instance: StoredInstance) -> list[str]:
+    """Return the native transfer syntaxes its data set can be given in, best first.
+
+    That it was received in comes first: it gives the bytes that were received.
+    """
+    received = _received_syntax(instance)
+    others = [uids.EXPLICIT_VR_LE, uids.IMPLICIT_VR_LE]
+    if received in uids.NATIVE:
+        return list(dict.fromkeys([received, *others]))
+    # Inflated or decoded by pydicom, where it can.
+    return others
+
+
+def _received_syntax(instance: StoredInstance) -> str:
+    record = instance.meta.record
+    if record is not None and record.as_received is not None:
+        return record.as_received.transfer_syntax_uid
+    return instance.meta.transfer_syntax_uid
+
+
+def data_set_in(instance: StoredInstance, transfer_syntax_uid: str) -> Iterable[Buffer]:
+    """Return the data set of `instance` in its own or one of its `native_syntaxes`."""
+    stored, received = instance.meta.transfer_syntax_uid, _received_syntax(instance)
+    if transfer_syntax_uid == stored:
+        return [instance.data_set]
+    if received not in uids.NATIVE:
+        return [decompressed(instance, transfer_syntax_uid)]
+    restored = _as_received(instance)
+    if transfer_syntax_uid == received:
+        return restored
+    return _converted(b"".join(restored), received, transfer_syntax_uid)
+
+
+def _as_received(instance: StoredInstance) -> Iterable[Buffer]:
+    record = instance.meta.record
+    if record is None or record.as_received is None:
+        return [instance.data_set]
+    scanned = scan(instance.data_set, instance.meta.transfer_syntax_uid)
+    return restore(scanned, record.as_received, instance.release)
+
+
+def _converted(data_set: bytes, source: str, target: str) -> Iterable[Buffer]:
+    """Bring a native data set into another native transfer syntax; all of it is in memory.
+
+    This is for a peer that accepted neither what is stored nor what was received.
+    """
+    try:
+        if target == uids.EXPLICIT_VR_LE:
+            return convert.to_explicit_le(data_set, source)
+        if source != uids.EXPLICIT_VR_LE:
+            data_set = b"".join(convert.to_explicit_le(data_set, source))
+        return convert.from_explicit_le(data_set, target)
+    except convert.CannotConvert as failure:
+        raise DecodingFailed(f"cannot be converted to {UID(target).name}: {failure}") from failure
+
+
+def decompressed(instance: StoredInstance, transfer_syntax_uid: str) -> bytes:
+    """Return the data set of an instance that came compressed, decoded by pydicom.
+
+    The whole instance is in memory: this is the path for what we did not encode ourselves.
+    """
+    name = UID(instance.meta.transfer_syntax_uid).name
+    try:
+        ds = pydicom.dcmread(io.BytesIO(instance.buffer))
+        # as_rgb would change the pixels of what is stored as YBR.
+        ds.decompress(as_rgb=False, generate_instance_uid=False)
+        encoded = pydicom.filebase.DicomBytesIO()
+        encoded.is_little_endian = True
+        encoded.is_implicit_VR = transfer_syntax_uid == uids.IMPLICIT_VR_LE
+        write_dataset(encoded, ds)
+        return encoded.getvalue()
+    except Exception as failure:
+        # pydicom and its plugins raise whatever they like.
+        raise DecodingFailed(f"{name} cannot be decoded: {failure}") from failure

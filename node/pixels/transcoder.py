@@ -1,0 +1,449 @@
+"""The transcoder: the bytes of an instance in, the same instance with encoded pixel data out.
+
+It scans and splices. The elements before and after Pixel Data are copied (for Implicit VR and
+big endian input converted, reversibly) and never parsed into objects; frames are encoded one by
+one from where they lie into the output, so memory does not grow with the instance. Every frame is
+decoded again and compared with the native one before it counts. The SOP Instance UID and every
+other element stay as they are; Planar Configuration and Pixel Data change as PS3.5 8.2.2 and A.4.2
+ask, and Extended Offset Table elements come where 32 bits do not suffice.
+
+`plan` says whether and how, `write_data_set` does it, `restore` is the exact inverse.
+`write_data_set` raises `NotEncoded` with the reason where an instance has to stay as it is; what
+it wrote until then is for the caller to throw away.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import struct
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+
+from node.dicom import convert, uids
+from node.dicom.encoded import PLANAR_CONFIGURATION, Element, EncodedDataSet
+from node.dicom.layout import Buffer
+from node.dicom.part10 import AsReceived
+from node.errors import DecodingFailed, EncodingFailed
+from node.model import KeepReason
+from node.pixels.codecs import Codec, codec_for
+from node.pixels.policy import Options, PixelFacts, PixelLayout, decide, describe
+
+#: An empty file, or memory that stands for one.
+Sink: TypeAlias = io.FileIO | io.BytesIO
+#: Told which bytes of the input, from and to, will not be needed again.
+Release: TypeAlias = Callable[[int, int], None]
+
+_UNDEFINED_LENGTH = 0xFFFF_FFFF
+_ITEM = b"\xfe\xff\x00\xe0"
+_SEQUENCE_DELIMITER = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
+_ENCAPSULATED_PIXEL_DATA = b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff"
+_EXTENDED_OFFSET_TABLE = b"\xe0\x7f\x01\x00OV\x00\x00"
+_EXTENDED_OFFSET_TABLE_LENGTHS = b"\xe0\x7f\x02\x00OV\x00\x00"
+#: Frames looked at before the work is begun: the first, one in the middle and the last.
+_LOOK_FROM_FRAMES = 8
+#: Big endian pixel data is turned in memory; more than this stays as it is.
+_LARGEST_TURNED = 256 << 20
+#: Input is read and released in pieces of this size.
+_PIECE = 16 << 20
+
+
+class NotEncoded(Exception):
+    """The instance has to stay as it is; `detail` is for the log."""
+
+    def __init__(self, reason: KeepReason, detail: str = "") -> None:
+        super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How one data set is encoded: what goes before and after the frames, and the frames."""
+
+    transfer_syntax_uid: str
+    layout: PixelLayout
+    as_received: AsReceived
+    head: tuple[Buffer, ...]
+    tail: tuple[Buffer, ...]
+    native: Buffer
+    native_offset: int
+    native_data_set_bytes: int
+
+
+def keep_all(start: int, end: int) -> None:
+    """Release nothing: the input is ordinary memory."""
+
+
+def plan(data_set: EncodedDataSet, options: Options, release: Release = keep_all) -> Plan:
+    """Say how `data_set` is encoded; raises `NotEncoded` with the reason where it is not."""
+    if data_set.transfer_syntax_uid == uids.DEFLATED_EXPLICIT_VR_LE:
+        raise NotEncoded(KeepReason.DEFLATED)
+    if data_set.transfer_syntax_uid not in uids.NATIVE:
+        raise NotEncoded(KeepReason.ALREADY_COMPRESSED)
+    layout = decide(facts_of(data_set), options)
+    if isinstance(layout, KeepReason):
+        raise NotEncoded(layout)
+    pixel_data = data_set.pixel_data
+    assert pixel_data is not None
+    _require_plain(data_set, pixel_data, layout)
+    head, tail = _surroundings(data_set, pixel_data, layout, options)
+    view = memoryview(data_set.data)
+    return Plan(
+        transfer_syntax_uid=options.transfer_syntax_uid,
+        layout=layout,
+        as_received=AsReceived(
+            transfer_syntax_uid=data_set.transfer_syntax_uid,
+            byte_count=len(view),
+            crc32=_crc32(view, release),
+            pixel_vr=pixel_data.vr or "OW",
+            planar_configuration=data_set.planar_configuration,
+        ),
+        head=head,
+        tail=tail,
+        native=view[pixel_data.value_offset : pixel_data.value_offset + layout.value_bytes],
+        native_offset=pixel_data.value_offset,
+        native_data_set_bytes=len(view),
+    )
+
+
+def facts_of(data_set: EncodedDataSet) -> PixelFacts:
+    """Return what `data_set` says of its pixel data."""
+    pixel_data = data_set.pixel_data
+    is_float = data_set.float_pixel_data or data_set.double_float_pixel_data
+    return PixelFacts(
+        samples_per_pixel=data_set.samples_per_pixel,
+        photometric_interpretation=data_set.photometric_interpretation,
+        planar_configuration=data_set.planar_configuration,
+        number_of_frames=data_set.number_of_frames,
+        rows=data_set.rows,
+        columns=data_set.columns,
+        bits_allocated=data_set.bits_allocated,
+        bits_stored=data_set.bits_stored,
+        pixel_representation=data_set.pixel_representation,
+        value_length=pixel_data.length if pixel_data else None,
+        has_float_pixel_data=is_float is not None,
+        is_signed=data_set.is_signed,
+    )
+
+
+def _require_plain(data_set: EncodedDataSet, pixel_data: Element, layout: PixelLayout) -> None:
+    """Refuse what could not be given back byte for byte."""
+    unusual = (
+        not data_set.is_regular
+        or pixel_data.is_undefined_length
+        or pixel_data.vr not in (None, "OB", "OW")
+        or data_set.extended_offset_table is not None
+        or data_set.extended_offset_table_lengths is not None
+    )
+    padding = bytes(data_set.data[pixel_data.value_offset + layout.value_bytes : pixel_data.end])
+    if unusual or any(padding):
+        raise NotEncoded(KeepReason.UNUSUAL_ENCODING)
+    # The pad byte is given back where the length is odd, as PS3.5 8.1.1 asks; so it must be there.
+    if len(padding) != layout.value_bytes % 2:
+        raise NotEncoded(KeepReason.SHORT_PIXEL_DATA, "the padding byte is missing")
+    turned = data_set.transfer_syntax_uid == uids.EXPLICIT_VR_BE
+    if turned and layout.value_bytes > _LARGEST_TURNED:
+        raise NotEncoded(KeepReason.UNUSUAL_ENCODING, "big endian and very large")
+
+
+def _surroundings(
+    data_set: EncodedDataSet, pixel_data: Element, layout: PixelLayout, options: Options
+) -> tuple[tuple[Buffer, ...], tuple[Buffer, ...]]:
+    """Return what goes before and after Pixel Data, in Explicit VR LE."""
+    view = memoryview(data_set.data)
+    head: Buffer = view[: pixel_data.offset]
+    if layout.samples_per_pixel > 1:
+        wanted = 1 if options.transfer_syntax_uid == uids.RLE_LOSSLESS else 0
+        head = with_planar_configuration(data_set, head, wanted)
+    tail = view[pixel_data.end :]
+    return _explicit(head, data_set), _explicit(tail, data_set)
+
+
+def _explicit(part: Buffer, data_set: EncodedDataSet) -> tuple[Buffer, ...]:
+    """Return whole elements of `data_set` in Explicit VR LE, proven to come back the same."""
+    source = data_set.transfer_syntax_uid
+    if source == uids.EXPLICIT_VR_LE or not len(part):
+        return (part,)
+    representation = data_set.pixel_representation
+    try:
+        chunks = convert.to_explicit_le(part, source, pixel_representation=representation)
+    except convert.CannotConvert as failure:
+        raise NotEncoded(KeepReason.UNUSUAL_ENCODING, str(failure)) from failure
+    if not convert.restores(chunks, part, source):
+        raise NotEncoded(KeepReason.UNUSUAL_ENCODING, "its elements would not come back the same")
+    return tuple(chunks)
+
+
+def _from_explicit_le(part: Buffer, as_received: AsReceived) -> list[Buffer]:
+    target = as_received.transfer_syntax_uid
+    if target == uids.EXPLICIT_VR_LE or not len(part):
+        return [part]
+    try:
+        return list(convert.from_explicit_le(part, target))
+    except convert.CannotConvert as failure:
+        raise DecodingFailed(str(failure)) from failure
+
+
+def with_planar_configuration(data_set: EncodedDataSet, head: Buffer, value: int) -> bytes:
+    """Return `head`, the beginning of `data_set`, with (0028,0006) set to `value`."""
+    element = data_set.element(PLANAR_CONFIGURATION)
+    assert element is not None
+    order = ">H" if data_set.transfer_syntax_uid == uids.EXPLICIT_VR_BE else "<H"
+    changed = bytearray(head)
+    struct.pack_into(order, changed, element.value_offset, value)
+    return bytes(changed)
+
+
+def _crc32(view: memoryview, release: Release) -> int:
+    crc = 0
+    for start in range(0, len(view), _PIECE):
+        end = min(start + _PIECE, len(view))
+        crc = zlib.crc32(view[start:end], crc)
+        release(start, end)
+    return crc
+
+
+def write_data_set(plan: Plan, sink: Sink, options: Options, release: Release = keep_all) -> int:
+    """Write the encoded data set at the position of `sink`, and return its length in bytes.
+
+    `sink` is a seekable binary file; the offset table is filled in after the frames. Raises
+    `NotEncoded` where a frame cannot be encoded, does not decode to what it was, or where the
+    result would not be smaller than what was received.
+    """
+    codec = codec_for(plan.layout, options)
+    frames = _native_frames(plan)
+    _look_before(codec, frames, plan.layout)
+    start = sink.tell()
+    # Below 4 GiB of native pixels no encoded frame that counts starts beyond 32 bits.
+    table = _OffsetTable(len(frames), extended=plan.layout.value_bytes > _UNDEFINED_LENGTH)
+    write_all(sink, plan.head)
+    table_at = sink.tell()
+    write_all(sink, [table.encoded()])
+    for encoded in _encoded_frames(codec, frames, plan, options, release):
+        table.add(len(encoded))
+        write_all(sink, [_ITEM, struct.pack("<L", len(encoded)), encoded])
+        if sink.tell() - start >= plan.native_data_set_bytes:
+            raise NotEncoded(KeepReason.NOT_SMALLER)
+    write_all(sink, [_SEQUENCE_DELIMITER, *plan.tail])
+    end = sink.tell()
+    if end - start >= plan.native_data_set_bytes:
+        raise NotEncoded(KeepReason.NOT_SMALLER)
+    if len(frames) > 1:
+        sink.seek(table_at)
+        write_all(sink, [table.encoded()])
+        sink.seek(end)
+    return end - start
+
+
+def write_all(sink: Sink, chunks: Iterable[Buffer]) -> None:
+    """Write every byte of `chunks`: one write may take fewer than it is given."""
+    for chunk in chunks:
+        rest = memoryview(chunk)
+        while rest.nbytes:
+            rest = rest[sink.write(rest) :]
+
+
+class _OffsetTable:
+    """Where the frames start, and with it the header of the Pixel Data element (PS3.5 A.4)."""
+
+    def __init__(self, frames: int, *, extended: bool) -> None:
+        self._extended = extended
+        self._frames = frames
+        self._lengths: list[int] = []
+
+    def add(self, length: int) -> None:
+        """Note the length of the next frame's item value."""
+        self._lengths.append(length)
+
+    def encoded(self) -> bytes:
+        """Return all that stands before the first frame; its length never depends on offsets."""
+        lengths = self._lengths + [0] * (self._frames - len(self._lengths))
+        offsets = [0, *itertools.accumulate(8 + length for length in lengths[:-1])]
+        if self._extended:
+            size = struct.pack("<L", 8 * self._frames)
+            return b"".join(
+                [
+                    _EXTENDED_OFFSET_TABLE + size + struct.pack(f"<{self._frames}Q", *offsets),
+                    _EXTENDED_OFFSET_TABLE_LENGTHS + size,
+                    struct.pack(f"<{self._frames}Q", *lengths),
+                    _ENCAPSULATED_PIXEL_DATA + _ITEM + bytes(4),
+                ]
+            )
+        table = struct.pack(f"<{self._frames}L", *offsets)
+        return _ENCAPSULATED_PIXEL_DATA + _ITEM + struct.pack("<L", len(table)) + table
+
+
+def _native_frames(plan: Plan) -> list[Buffer]:
+    """Return the native frames, little endian, as slices of where they lie."""
+    native = plan.native
+    if plan.as_received.transfer_syntax_uid == uids.EXPLICIT_VR_BE:
+        native = turned(native, plan.as_received.pixel_vr, plan.layout.bits_allocated)
+    size = plan.layout.frame_bytes
+    view = memoryview(native)
+    return [view[at : at + size] for at in range(0, plan.layout.value_bytes, size)]
+
+
+def turned(native: Buffer, vr: str, bits_allocated: int) -> bytes:
+    """Return big endian pixel data as little endian, and the other way round (PS3.5 7.3).
+
+    OW turns in words of 16 bits, even where a pixel has 8; wider pixels turn whole.
+    """
+    width = max(bits_allocated // 8, 2 if vr == "OW" else 1)
+    if width == 1:
+        return bytes(native)
+    rest = len(native) % width
+    whole = memoryview(native)[: len(native) - rest]
+    swapped = np.frombuffer(whole, f"u{width}").byteswap().tobytes()
+    if rest:
+        # The other half of the last word is the padding byte, which is zero.
+        raise NotEncoded(KeepReason.UNUSUAL_ENCODING, "big endian and of odd length")
+    return swapped
+
+
+def _look_before(codec: Codec, frames: list[Buffer], layout: PixelLayout) -> None:
+    """Avoid the work where it cannot pay: look at three frames of many before encoding all."""
+    if len(frames) < _LOOK_FROM_FRAMES:
+        return
+    looked_at = (frames[0], frames[len(frames) // 2], frames[-1])
+    if all(len(_encode(codec, frame, 0)) >= layout.frame_bytes for frame in looked_at):
+        raise NotEncoded(KeepReason.NOT_SMALLER, "seen in the first, middle and last frame")
+
+
+def _encoded_frames(
+    codec: Codec, frames: list[Buffer], plan: Plan, options: Options, release: Release
+) -> Iterator[bytes]:
+    """Yield every frame encoded, proven and padded to even length (PS3.5 A.4)."""
+    size = plan.layout.frame_bytes
+
+    def one(number: int) -> bytes:
+        native = frames[number]
+        encoded = _encode(codec, native, number)
+        if options.verify and not _is_same(codec, encoded, native):
+            raise NotEncoded(KeepReason.VERIFY_FAILED, f"frame {number + 1}")
+        at = plan.native_offset + number * size
+        release(at, at + size)
+        return encoded if len(encoded) % 2 == 0 else encoded + b"\x00"
+
+    threads = min(options.threads, len(frames))
+    if threads < 2:
+        yield from map(one, range(len(frames)))
+    else:
+        yield from _in_threads(one, len(frames), threads)
+
+
+def _in_threads(one: Callable[[int], bytes], count: int, threads: int) -> Iterator[bytes]:
+    """Yield `one(0)`, `one(1)`…, at most two per thread ahead of the one that is asked for."""
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: deque[Future[bytes]] = deque()
+        try:
+            for number in range(count):
+                ahead.append(pool.submit(one, number))
+                if len(ahead) >= 2 * threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+def _encode(codec: Codec, native: Buffer, number: int) -> bytes:
+    try:
+        return codec.encode(native)
+    except EncodingFailed as failure:
+        detail = f"frame {number + 1}: {failure}"
+        raise NotEncoded(KeepReason.ENCODER_FAILED, detail) from failure
+
+
+def _is_same(codec: Codec, encoded: bytes, native: Buffer) -> bool:
+    try:
+        return codec.is_same(encoded, native)
+    except DecodingFailed:
+        return False
+
+
+def restore(
+    data_set: EncodedDataSet, as_received: AsReceived, release: Release = keep_all
+) -> Iterator[Buffer]:
+    """Yield the data set as it was received: the exact inverse of `write_data_set`.
+
+    `data_set` is the stored one, encapsulated. Raises `DecodingFailed` where what comes out is not
+    what came in, at the latest in place of the last chunk.
+    """
+    crc, length, last = 0, 0, b""
+    for chunk in _restored(data_set, as_received, release):
+        crc = zlib.crc32(chunk, crc)
+        length += len(chunk)
+        if last:
+            yield last
+        last = bytes(chunk)
+    if (crc, length) != (as_received.crc32, as_received.byte_count):
+        raise DecodingFailed("the decompressed data set is not the one that was received")
+    yield last
+
+
+def _restored(
+    data_set: EncodedDataSet, as_received: AsReceived, release: Release
+) -> Iterator[Buffer]:
+    pixel_data, layout = data_set.pixel_data, describe(facts_of(data_set))
+    if pixel_data is None or not pixel_data.is_undefined_length or layout is None:
+        raise DecodingFailed("the stored data set has no encapsulated pixel data")
+    if layout.samples_per_pixel > 1 and as_received.planar_configuration is not None:
+        layout = replace(layout, planar_configuration=as_received.planar_configuration)
+    yield from _restored_head(data_set, pixel_data, as_received)
+    yield _native_header(as_received, layout)
+    yield from _restored_frames(data_set, pixel_data, as_received, layout, release)
+    yield bytes(layout.value_bytes % 2)
+    tail = memoryview(data_set.data)[pixel_data.end :]
+    yield from _from_explicit_le(tail, as_received)
+
+
+def _restored_head(
+    data_set: EncodedDataSet, pixel_data: Element, as_received: AsReceived
+) -> Iterable[Buffer]:
+    first = data_set.extended_offset_table or pixel_data
+    head: Buffer = memoryview(data_set.data)[: first.offset]
+    planar = as_received.planar_configuration
+    if planar is not None and planar != data_set.planar_configuration:
+        head = with_planar_configuration(data_set, head, planar)
+    return _from_explicit_le(head, as_received)
+
+
+def _native_header(as_received: AsReceived, layout: PixelLayout) -> bytes:
+    """Return the header of native Pixel Data as it was received (PS3.5 7.1)."""
+    length = layout.value_bytes + layout.value_bytes % 2
+    vr = as_received.pixel_vr.encode()
+    if as_received.transfer_syntax_uid == uids.IMPLICIT_VR_LE:
+        return struct.pack("<HHL", 0x7FE0, 0x0010, length)
+    order = ">" if as_received.transfer_syntax_uid == uids.EXPLICIT_VR_BE else "<"
+    return struct.pack(f"{order}HH2s2xL", 0x7FE0, 0x0010, vr, length)
+
+
+def _restored_frames(
+    data_set: EncodedDataSet,
+    pixel_data: Element,
+    as_received: AsReceived,
+    layout: PixelLayout,
+    release: Release,
+) -> Iterator[Buffer]:
+    # What we encode has one fragment for each frame, behind the Basic Offset Table (PS3.5 A.4).
+    options = Options(transfer_syntax_uid=data_set.transfer_syntax_uid)
+    decode = codec_for(layout, options).decode
+    view = memoryview(data_set.data)
+    fragments = itertools.islice(data_set.fragments(pixel_data), 1, None)
+    is_turned = as_received.transfer_syntax_uid == uids.EXPLICIT_VR_BE
+    frames = 0
+    for at, length in fragments:
+        frames += 1
+        native = decode(view[at : at + length])
+        release(at, at + length)
+        yield turned(native, as_received.pixel_vr, layout.bits_allocated) if is_turned else native
+    if frames != layout.number_of_frames:
+        raise DecodingFailed(f"{frames} frames are stored, {layout.number_of_frames} are expected")
