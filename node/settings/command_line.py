@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from node.settings.locate import KeyPath
+from node.settings.schema import fact
 from node.settings.sources import Word, Words
 from node.settings.values import PeerAddress, parse_peer
 from node.settings.whole import SECTIONS
@@ -39,8 +40,7 @@ def option_of(path: KeyPath) -> str:
     """Return the option that stands for a setting, or nothing."""
     model = SECTIONS.get(str(path[0]))
     field = model.model_fields.get(str(path[-1])) if model else None
-    extra = field.json_schema_extra if field else None
-    return str(extra.get("option", "")) if isinstance(extra, dict) else ""
+    return str(fact(field, "option") or "") if field else ""
 
 
 def destinations(

@@ -17,9 +17,10 @@ from node.settings.schema import (
     Peer,
     StatusSettings,
 )
-from node.settings.values import quoted
+from node.settings.values import is_loopback, quoted
 
 _WILDCARDS = frozenset({"0.0.0.0", "::"})
+_THIS_MACHINE = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def conflicts(
@@ -51,7 +52,7 @@ def _open_to_everyone(node: NodeSettings, peers: Sequence[Peer | None]) -> Itera
 
 
 def _same_port(node: NodeSettings, status: StatusSettings) -> Iterator[Problem]:
-    together = node.host == status.host or _WILDCARDS & {node.host, status.host}
+    together = _listens_at(node.host, status.host) or _listens_at(status.host, node.host)
     if together and node.port == status.port != 0:
         yield Problem(
             (("status", "port"), ("node", "port")),
@@ -105,9 +106,16 @@ def _to_itself(node: NodeSettings, destinations: Sequence[Destination | None]) -
     for index, destination in enumerate(destinations):
         if not isinstance(destination, NetworkDestination):
             continue
-        if (destination.host, destination.port) == (node.host, node.port):
+        if destination.port == node.port and _listens_at(node.host, destination.host):
             yield Problem(
                 (("destination", index, "port"), ("node", "port")),
                 f"destination {quoted(destination.name)} is this node itself",
                 "an instance would go round for ever; name another host or port",
             )
+
+
+def _listens_at(listening: str, host: str) -> bool:
+    """Tell whether one who listens on `listening` is surely met at `host`."""
+    if listening in _WILDCARDS:
+        return is_loopback(host) or host in _WILDCARDS
+    return listening == host or {listening, host} <= _THIS_MACHINE

@@ -54,11 +54,15 @@ def _text_of(path: Path) -> str:
 
 
 def _syntax_error(name: str, text: str, message: str) -> str:
-    lines = text.splitlines() or [""]
+    lines = text.rstrip("\n").split("\n")
     found = _SYNTAX_ERROR.fullmatch(message)
     what = found["what"] if found else message
     end = (len(lines), len(lines[-1]) + 1)  # where tomllib says only "at end of document"
     line, column = (int(found["line"]), int(found["column"])) if found and found["line"] else end
+    span = Span(line, column, 1)
+    if what.startswith("Cannot"):  # said of a whole statement, after it was read
+        statement = lines[line - 1].strip()
+        span = Span(line, lines[line - 1].index(statement) + 1, len(statement))
     hint = next((hint for beginning, hint in _HINTS.items() if what.startswith(beginning)), "")
-    place = File(name, tuple(lines), {}).place_of(Span(line, column, 1))
+    place = File(name, tuple(lines), {}).place_of(span)
     return show(place, f"this is not TOML: {what[:1].lower()}{what[1:]}", hint)

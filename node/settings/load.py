@@ -22,7 +22,7 @@ from node.settings.problems import Aspect, Place, Problem, show
 from node.settings.schema import state_directory
 from node.settings.sources import Source
 from node.settings.validate import validate
-from node.settings.whole import LISTS, SECTIONS, Settings
+from node.settings.whole import LISTS, Settings
 
 DEFAULT = "default"
 
@@ -89,7 +89,10 @@ def _put(values: dict[str, Any], path: KeyPath, value: Any) -> list[Problem]:
 def _no_setting(path: KeyPath) -> tuple[str, str]:
     if path[0] in LISTS:
         return f"{path[0]} is a list, and given whole", f"set {path[0]} to [{{…}}, {{…}}]"
-    return f"{dotted(path)} is no setting", "a setting is SECTION and KEY, as in node and port"
+    return (
+        f"{dotted(path)} is no setting",
+        "write a section and a setting, as in DCMPRESS__NODE__PORT",
+    )
 
 
 def _put_state_directory(values: dict[str, Any], environ: Mapping[str, str]) -> None:
@@ -116,16 +119,14 @@ def _place(problem: Problem, sources: Sequence[Source]) -> tuple[int, Place]:
 
 
 def _origins(settings: Settings, sources: Sequence[Source]) -> Iterator[tuple[str, str]]:
-    for path in setting_paths(settings):
+    for path in _setting_paths(settings):
         origin = next((s for s in reversed(sources) if s.covers(path)), None)
         yield dotted(path), origin.place(path, Aspect.KEY).name if origin else DEFAULT
 
 
-def setting_paths(settings: Settings) -> Iterator[KeyPath]:
-    """Yield the path of every setting, as the file has it: sections, then lists."""
-    for name, model in SECTIONS.items():
-        yield from ((name, key) for key in model.model_fields)
-    lists = {"peer": settings.peers, "destination": settings.destinations}
-    for name, elements in lists.items():
-        for index, element in enumerate(elements):
-            yield from ((name, index, key) for key in type(element).model_fields)
+def _setting_paths(settings: Settings) -> Iterator[KeyPath]:
+    for name, content in settings.tables().items():
+        if isinstance(content, list):
+            yield from ((name, index, key) for index, e in enumerate(content) for key in e)
+        else:
+            yield from ((name, key) for key in content)

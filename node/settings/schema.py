@@ -45,6 +45,7 @@ Addresses: TypeAlias = Annotated[Network, BeforeValidator(check_network)]
 TransferSyntax: TypeAlias = Annotated[str, AfterValidator(check_transfer_syntax)]
 
 REQUIRED: Any = ...
+FOR_READERS = ("unit", "option", "values", "default_text", "example")
 
 _MEBIBYTE = 1024 * 1024
 _GIBIBYTE = 1024 * _MEBIBYTE
@@ -54,14 +55,15 @@ _DAY = 86400
 def setting(default: Any, help: str, **facts: Any) -> Any:
     """Declare a setting.
 
-    `unit`, `option` (of the command line), `values` (what it can be, in words, where type and
-    range do not say it) and `default_text` (of a default that is computed) are for the reader;
-    what else is given is for pydantic (`ge`, `le`, `default_factory`).
+    Facts for the reader: its `unit`, its `option` on the command line, its `values` in words where
+    type and range do not tell, a `default_text` where the default is computed, and an `example`
+    where there is no default to show. What else is given is for pydantic: `ge`, `le`,
+    `default_factory`.
     """
-    for_reader = {key: facts.pop(key, "") for key in ("unit", "option", "values", "default_text")}
-    if "default_factory" in facts:
-        return Field(description=help, json_schema_extra=for_reader, **facts)
-    return Field(default, description=help, json_schema_extra=for_reader, **facts)
+    for_reader = {key: facts.pop(key) for key in FOR_READERS if key in facts}
+    if "default_factory" not in facts:
+        facts["default"] = default
+    return Field(description=help, json_schema_extra=for_reader, **facts)
 
 
 def state_directory(environ: Mapping[str, str]) -> Path:
@@ -114,6 +116,7 @@ class NodeSettings(Section):
         "gain nothing.",
         default_factory=usable_cores,
         default_text="number of cores",
+        example=2,
         ge=1,
         le=256,
         option="--receivers",
@@ -126,6 +129,7 @@ class NodeSettings(Section):
         default_text="$STATE_DIRECTORY, else $XDG_STATE_HOME/dcmpress, "
         "else ~/.local/state/dcmpress",
         values="folder",
+        example="/var/lib/dcmpress",
         option="--state",
     )
     any_peer: bool = setting(
@@ -144,12 +148,16 @@ class Peer(Section):
     """One who may send. Both must match: the AE title it calls itself, and its address."""
 
     ae_title: AETitle = setting(
-        REQUIRED, "The AE title that the sender gives as its own.", values="1 to 16 characters"
+        REQUIRED,
+        "The AE title that the sender gives as its own.",
+        values="1 to 16 characters",
+        example="CT1",
     )
     address: Addresses = setting(
         REQUIRED,
         "The address it sends from, or a block of addresses.",
         values="IP address or CIDR block",
+        example="10.0.0.0/24",
     )
 
     def admits(self, calling_ae_title: str, address: str) -> bool:
@@ -224,7 +232,7 @@ class CompressionSettings(Section):
     transfer_syntax: TransferSyntax = setting(
         "RLELossless",
         "The transfer syntax to encode in, always lossless. Others than RLE Lossless need an "
-        "extra installed; none keeps everything as it comes.",
+        'extra installed; "none" keeps everything as it comes.',
         values='"RLELossless", "JPEGLSLossless", "JPEG2000Lossless", "HTJ2KLossless", '
         'the UID of one, or "none"',
     )
@@ -236,7 +244,7 @@ class CompressionSettings(Section):
     verify: Literal[True, False, "independent"] = setting(
         True,
         "Decode each encoded frame and compare it with the original before it replaces it: by "
-        "our own decoder, or by one that others wrote.",
+        'our own decoder, or with "independent" by one that others wrote.',
     )
     beyond_table: bool = setting(
         False,
@@ -258,7 +266,7 @@ class SpoolSettings(Section):
 
     durability: Literal["fsync", "none"] = setting(
         "fsync",
-        "fsync acknowledges an instance only when a power cut cannot lose it. none is for "
+        '"fsync" acknowledges an instance only when a power cut cannot lose it. "none" is for '
         "scratch nodes and tests.",
         option="--durability",
     )
@@ -283,6 +291,7 @@ class DestinationSettings(Section):
         "Its name in logs, on the status page and in the spool. Rename it only when its queue "
         "is empty.",
         values="1 to 64 letters, digits, dots, dashes, underscores",
+        example="pacs",
     )
     retry_seconds: float = setting(
         1,
@@ -299,18 +308,27 @@ class DestinationSettings(Section):
 class DiskDestination(DestinationSettings):
     """A folder: {StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm under it."""
 
-    directory: Folder = setting(REQUIRED, "The folder to write to.", values="folder")
+    directory: Folder = setting(
+        REQUIRED,
+        "The folder to write to. It is made when it is not there.",
+        values="folder",
+        example="/srv/dicom",
+    )
 
 
 class NetworkDestination(DestinationSettings):
     """A downstream SCP, reached by C-STORE."""
 
-    ae_title: AETitle = setting(REQUIRED, "The AE title to call.", values="1 to 16 characters")
-    host: Host = setting(REQUIRED, "Where it listens.", values="IP address or host name")
-    port: int = setting(REQUIRED, "The port it listens on.", ge=1, le=65535)
+    ae_title: AETitle = setting(
+        REQUIRED, "The AE title to call.", values="1 to 16 characters", example="PACS"
+    )
+    host: Host = setting(
+        REQUIRED, "Where it listens.", values="IP address or host name", example="10.0.0.5"
+    )
+    port: int = setting(REQUIRED, "The port it listens on.", ge=1, le=65535, example=104)
     mode: Literal["forward", "relay"] = setting(
         "forward",
-        "forward keeps the instance safe here and sends it when it can. relay sends it while "
+        '"forward" keeps the instance safe here and sends it when it can. "relay" sends it while '
         "the modality waits, answers with this destination's own status, and keeps nothing.",
     )
     calling_ae_title: AETitle | None = setting(
@@ -318,11 +336,12 @@ class NetworkDestination(DestinationSettings):
         "The AE title to call ourselves.",
         default_text="node.ae_title",
         values="1 to 16 characters",
+        example="DCMPRESS",
     )
     transfer_syntax: Literal["stored", "native"] = setting(
         "stored",
-        "stored sends what is in the spool if the destination takes it, else decompressed. "
-        "native always decompresses what we compressed.",
+        '"stored" sends what is in the spool if the destination takes it, else decompressed. '
+        '"native" always decompresses what we compressed.',
     )
     associations: int = setting(1, "Associations to it at one time.", ge=1, le=100)
     connect_seconds: float = setting(
@@ -365,7 +384,7 @@ class LogSettings(Section):
     """What is logged, and how."""
 
     level: Literal["debug", "info", "warning", "error"] = setting(
-        "info", "The least important kind of line to write. info is one line an association."
+        "info", 'The least important kind of line to write; "info" has one line an association.'
     )
     format: Literal["text", "json"] = setting(
         "text", "Lines for people, or one JSON object a line for a log server."
@@ -375,3 +394,9 @@ class LogSettings(Section):
 def choices_of(field: FieldInfo) -> tuple[Any, ...]:
     """Return the values that a setting can take where they are a fixed few, else nothing."""
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+
+
+def fact(field: FieldInfo, name: str) -> Any:
+    """Return what the declaration of a setting says for readers, one of `FOR_READERS`."""
+    extra = field.json_schema_extra
+    return extra.get(name) if isinstance(extra, dict) else None

@@ -36,7 +36,7 @@ class File:
     @classmethod
     def of(cls, name: str, text: str) -> File:
         """Find the marks of a text."""
-        return cls(name, tuple(text.splitlines()), locate(text))
+        return cls(name, tuple(text.split("\n")), locate(text))
 
     def covers(self, path: KeyPath) -> bool:
         """See `Source`."""

@@ -25,6 +25,7 @@ from node.settings.schema import (
     Peer,
     Section,
     choices_of,
+    fact,
 )
 from node.settings.toml import in_toml
 from node.settings.values import Unfit, alternatives, did_you_mean, quoted
@@ -49,7 +50,8 @@ _OF_NETWORK = frozenset(NetworkDestination.model_fields) - _COMMON
 
 def validate(values: Mapping[str, Any]) -> tuple[Settings | None, Problems]:
     """Return settings and no problems, or no settings and all problems."""
-    problems = [_unknown_section(name) for name in values if name not in (*SECTIONS, *LISTS)]
+    unknown = values.keys() - SECTIONS.keys() - LISTS.keys()
+    problems = [_unknown_section(name, values[name]) for name in unknown]
     parts: dict[str, Any] = {
         name: _section(model, values.get(name, {}), (name,), problems)
         for name, model in SECTIONS.items()
@@ -136,8 +138,8 @@ def _in_words(
     if detail["type"] == "extra_forbidden":
         return _unknown_key(key, path, model.model_fields)
     if detail["type"] == "missing":
-        help = model.model_fields[key].description or ""
-        return Problem((path,), f"{_called(path, table)} has no {key}", help, Aspect.KEY)
+        hint = f"add it, as in {key} = {in_toml(fact(model.model_fields[key], 'example'))}"
+        return Problem((path,), f"{_called(path, table)} has no {key}", hint, Aspect.KEY)
     cause = detail.get("ctx", {}).get("error")
     if isinstance(cause, Unfit):
         return Problem(((*path, key),), f"{key} {cause}", cause.hint)
@@ -176,11 +178,14 @@ def _misfit(key: str, detail: ErrorDetails, choices: tuple[Any, ...]) -> tuple[s
     return f"{key} must be {wanted}, not {in_toml(given)}", hint
 
 
-def _unknown_section(name: str) -> Problem:
+def _unknown_section(name: str, content: Any) -> Problem:
+    # A variable of the environment writes a setting, not the section that it would be in.
+    settings = content if isinstance(content, dict) else {}
+    paths: tuple[KeyPath, ...] = ((name,), *((name, key) for key in settings))
     if name in ABSENT:
-        return Problem(((name,),), *ABSENT[name], aspect=Aspect.KEY)
+        return Problem(paths, *ABSENT[name], aspect=Aspect.KEY)
     hint = _at_home(name) or did_you_mean(name, [*SECTIONS, *LISTS, *ABSENT])
-    return Problem(((name,),), f"unknown section or setting {quoted(name)}", hint, Aspect.KEY)
+    return Problem(paths, f"unknown section or setting {quoted(name)}", hint, Aspect.KEY)
 
 
 def _unknown_key(key: str, path: KeyPath, known: Iterable[str]) -> Problem:

@@ -107,6 +107,11 @@ def check_network(value: object) -> Network:
         ) from None
 
 
+def in_short(network: Network) -> str:
+    """Write a network; one of a single address as that address."""
+    return str(network.network_address if network.num_addresses == 1 else network)
+
+
 def check_folder_name(text: str) -> str:
     """Return a name that can stand as a folder's name on any file system, and cannot be a path."""
     if _FOLDER_NAME.match(text):

@@ -6,6 +6,8 @@ making one that is not raises pydantic's `ValidationError`, a `ValueError`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import ConfigDict, model_validator
 
 from node.settings.conflicts import conflicts
@@ -60,6 +62,12 @@ class Settings(Section):
             if isinstance(destination, NetworkDestination) and destination.mode == "relay":
                 return destination
         return None
+
+    def tables(self) -> dict[str, dict[str, Any] | list[dict[str, Any]]]:
+        """Return all settings as the file has them: sections and lists of tables by name."""
+        sections = {name: dict(getattr(self, name)) for name in SECTIONS}
+        lists = {"peer": self.peers, "destination": self.destinations}
+        return {**sections, **{name: [dict(e) for e in found] for name, found in lists.items()}}
 
     def admits(self, calling_ae_title: str, address: str) -> bool:
         """Tell whether a requestor with that title, from that address, may send."""

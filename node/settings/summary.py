@@ -1,0 +1,53 @@
+"""What settings amount to, in a few lines for people: `check` and `serve` print them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from node.settings.schema import Destination, DiskDestination
+from node.settings.values import alternatives, in_short, join_host_port
+from node.settings.whole import Settings
+
+
+def summary(settings: Settings) -> list[str]:
+    """Return who we are, who may send, what is done and where it goes, a line each."""
+    node, status = settings.node, settings.status
+    page = f"http://{join_host_port(status.host, status.port)}/" if status.port else "none"
+    lines = [
+        ("listens", f"as {node.ae_title} on {join_host_port(node.host, node.port)}"),
+        ("from", _senders(settings)),
+        ("encodes", _encoding(settings)),
+        *(("sends to", _target(destination)) for destination in settings.destinations),
+        ("spool", str(node.state_directory)),
+        ("status", page),
+    ]
+    return [f"{label:<9} {text}" for label, text in _without_repeats(lines)]
+
+
+def _senders(settings: Settings) -> str:
+    if settings.node.any_peer:
+        return "anyone who can reach the port"
+    if not settings.peers:
+        return "anyone on this machine"
+    return alternatives(f"{peer.ae_title} at {in_short(peer.address)}" for peer in settings.peers)
+
+
+def _encoding(settings: Settings) -> str:
+    compression = settings.compression
+    if compression.transfer_syntax_uid is None:
+        return "nothing, all is kept as it comes"
+    checks = {True: "checked", False: "NOT checked", "independent": "checked independently"}
+    return f"native pixel data in {compression.transfer_syntax}, {checks[compression.verify]}"
+
+
+def _target(destination: Destination) -> str:
+    if isinstance(destination, DiskDestination):
+        return f"{destination.name}: folder {destination.directory}"
+    return f"{destination.name}: {destination.mode} to {destination.address}"
+
+
+def _without_repeats(lines: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    last = ""
+    for label, text in lines:
+        yield ("" if label == last else label), text
+        last = label
