@@ -47,6 +47,8 @@ TransferSyntax: TypeAlias = Annotated[str, AfterValidator(check_transfer_syntax)
 REQUIRED: Any = ...
 FOR_READERS = ("unit", "option", "values", "default_text", "example")
 
+MOST_RECEIVERS = 256
+
 _MEBIBYTE = 1024 * 1024
 _GIBIBYTE = 1024 * _MEBIBYTE
 _DAY = 86400
@@ -77,7 +79,9 @@ def state_directory(environ: Mapping[str, str]) -> Path:
 
 def usable_cores() -> int:
     """Return how many cores this process may use, which in a container can be less than all."""
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):  # not everywhere outside Linux
+        return min(len(os.sched_getaffinity(0)), MOST_RECEIVERS)
+    return min(os.cpu_count() or 1, MOST_RECEIVERS)
 
 
 class Section(BaseModel):
@@ -118,7 +122,7 @@ class NodeSettings(Section):
         default_text="number of cores",
         example=2,
         ge=1,
-        le=256,
+        le=MOST_RECEIVERS,
         option="--receivers",
     )
     state_directory: Folder = setting(
