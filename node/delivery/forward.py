@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from pathlib import Path
 
 from node.dicom import status
 from node.dicom.contexts import Proposal, Wanted, propose
@@ -19,11 +20,16 @@ from node.dicom.status import Category
 from node.dicom.uids import name_of
 from node.errors import CannotUnderstand, DecodingFailed, PeerRefused, PeerUnreachable
 from node.model import Deferred, Delivered, Failed, Outcome
-from node.network.store_scu import Peer, StoreResponse, StoreSCU, connect
+from node.network.sending import StoreResponse
+from node.network.store_scu import Peer, StoreSCU, connect
 from node.pixels.stored import StoredInstance, data_set_in, native_syntaxes, opened
 from node.spool import Entry
 
 log = logging.getLogger(__name__)
+
+
+class NotAccepted(PeerRefused):
+    """The peer takes instances of this SOP class in no transfer syntax that we can give."""
 
 
 class Forward:
@@ -49,18 +55,35 @@ class Forward:
                 continue
 
     def deliver(self, entry: Entry) -> Outcome:
-        """Send one instance."""
+        """Send one entry."""
         try:
-            with opened(entry.path) as instance:
-                return self._send(instance)
-        except (PeerUnreachable, PeerRefused) as failure:
-            self._association = None
-            return Deferred(destination=self.name, cause=str(failure), whole_destination=True)
-        except (CannotUnderstand, DecodingFailed) as failure:
+            return judge(self.name, self.send(entry.path))
+        except (CannotUnderstand, DecodingFailed, NotAccepted) as failure:
             return Failed(destination=self.name, cause=str(failure))
+        except (PeerUnreachable, PeerRefused) as failure:
+            return Deferred(destination=self.name, cause=str(failure), whole_destination=True)
         except OSError as failure:
             cause = f"the spool cannot be read: {failure.strerror or failure}"
             return Deferred(destination=self.name, cause=cause, whole_destination=True)
+
+    def send(self, path: Path) -> StoreResponse:
+        """Send the instance in the file at `path` and return the answer.
+
+        Raises `PeerUnreachable`, `PeerRefused`, `NotAccepted` where the peer takes it in no
+        transfer syntax, `CannotUnderstand`, `DecodingFailed` and OSError.
+        """
+        with opened(path) as instance:
+            wanted = self._wanted(instance)
+            association = self._association_for(wanted)
+            meta = instance.meta
+            for syntax in wanted.transfer_syntax_uids:
+                if association.accepts(meta.sop_class_uid, syntax):
+                    data_set = data_set_in(instance, syntax)
+                    return association.send(
+                        meta.sop_class_uid, meta.sop_instance_uid, syntax, data_set
+                    )
+        tried = ", ".join(name_of(syntax) for syntax in wanted.transfer_syntax_uids)
+        raise NotAccepted(f"{self._peer} accepts {name_of(meta.sop_class_uid)} in none of: {tried}")
 
     def close(self) -> None:
         """Release the association."""
@@ -72,23 +95,6 @@ class Forward:
         stored, native = instance.meta.transfer_syntax_uid, native_syntaxes(instance)
         syntaxes = native if self._native_only and native else [stored, *native]
         return Wanted(instance.meta.sop_class_uid, tuple(dict.fromkeys(syntaxes)))
-
-    def _send(self, instance: StoredInstance) -> Outcome:
-        wanted = self._wanted(instance)
-        association = self._association_for(wanted)
-        meta = instance.meta
-        for syntax in wanted.transfer_syntax_uids:
-            if not association.accepts(meta.sop_class_uid, syntax):
-                continue
-            response = association.send(
-                meta.sop_class_uid, meta.sop_instance_uid, syntax, data_set_in(instance, syntax)
-            )
-            return judge(self.name, response)
-        tried = ", ".join(name_of(syntax) for syntax in wanted.transfer_syntax_uids)
-        return Failed(
-            destination=self.name,
-            cause=f"{self._peer} accepts {name_of(meta.sop_class_uid)} in none of: {tried}",
-        )
 
     def _association_for(self, wanted: Wanted) -> StoreSCU:
         """Return an open association on which `wanted` was proposed."""

@@ -13,8 +13,11 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+import threading
+import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -26,7 +29,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from node.dicom import status
 from node.dicom.contexts import VERIFICATION, accepts, in_preferred_order
 from node.errors import InstanceRefused
-from node.model import Origin, Received
+from node.model import Compressed, Origin, Received, Stored
 from node.network.data_set import ReceivedData
 from node.network.dimse import received_data
 from node.network.limits import Limits
@@ -47,6 +50,36 @@ class Answer:
 
     status: int = status.SUCCESS
     comment: str = ""
+    stored: Stored | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was received, counted; add to it under the lock of whoever shares it."""
+
+    associations: int = 0
+    rejected: int = 0
+    instances: int = 0
+    refused: int = 0
+    compressed: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    kept: Counter[str] = field(default_factory=Counter)
+
+    def count(self, answer: Answer) -> None:
+        """Add one instance that was answered."""
+        stored = answer.stored
+        if stored is None:
+            self.refused += 1
+            return
+        self.instances += 1
+        self.bytes_in += stored.received.byte_count
+        if isinstance(stored, Compressed):
+            self.compressed += 1
+            self.bytes_out += stored.byte_count
+        else:
+            self.bytes_out += stored.received.byte_count
+            self.kept[stored.reason.value] += 1
 
 
 class Admission(Protocol):
@@ -66,6 +99,10 @@ class StoreSCP:
         self._ae_title = ae_title
         self._receive = receive
         self._admission = admission
+        self._lock = threading.Lock()
+        #: Everything since the start, and what each running association has sent.
+        self.tally = Tally()
+        self._running: dict[Any, tuple[float, Tally]] = {}
 
     def listen(
         self,
@@ -82,6 +119,8 @@ class StoreSCP:
             ae_title=self._ae_title,
             handlers=[
                 (evt.EVT_REQUESTED, self._requested),
+                (evt.EVT_ESTABLISHED, self._established),
+                (evt.EVT_CONN_CLOSE, self._ended),
                 (evt.EVT_C_STORE, self._store),
                 (evt.EVT_C_ECHO, self._echo),
             ],
@@ -96,31 +135,53 @@ class StoreSCP:
     def _requested(self, event: Any) -> None:
         """Decide on an A-ASSOCIATE-RQ before pynetdicom negotiates it."""
         assoc = event.assoc
-        request = assoc.requestor.primitive
-        calling = request.calling_ae_title.strip()
-        called = request.called_ae_title.strip()
-        peer = f"{calling}@{assoc.requestor.address}"
-        if called != self._ae_title:
-            log.warning(
-                "rejected %s: called AE title %s is not ours, we are %s; "
-                "change the title at the sender, or ae_title here",
-                peer,
-                called,
-                self._ae_title,
-            )
-            assoc.acse.send_reject(1, 1, 7)
-        elif not self._admission.admits(calling, assoc.requestor.address):
-            log.warning(
-                "rejected %s: not in the list of peers; add a [[peer]] with this AE title and "
-                "address to let it send",
-                peer,
-            )
-            assoc.acse.send_reject(1, 1, 3)
-        elif not self._admission.has_room():
-            log.error("rejected %s: free disk space is below the reserve", peer)
-            assoc.acse.send_reject(2, 3, 1)
-        else:
+        refusal = self._refusal(origin_of(assoc))
+        if refusal is None:
             assoc.acceptor.supported_contexts = _supported(assoc.requestor.requested_contexts)
+            return
+        code, why = refusal
+        log.warning("%s rejected: %s", _name(assoc), why)
+        with self._lock:
+            self.tally.rejected += 1
+        assoc.acse.send_reject(*code)
+
+    def _refusal(self, origin: Origin) -> tuple[tuple[int, int, int], str] | None:
+        """Return the A-ASSOCIATE-RJ code and the reason with its mend; None to accept."""
+        if origin.called_ae_title != self._ae_title:
+            return (1, 1, 7), (
+                f"called AE title {origin.called_ae_title} is not ours, we are {self._ae_title}; "
+                "change it at the sender, or node.ae_title here"
+            )
+        if not self._admission.admits(origin.calling_ae_title, origin.address):
+            return (1, 1, 3), (
+                "not in the list of peers; add a [[peer]] with this AE title and address"
+            )
+        if not self._admission.has_room():
+            return (2, 3, 1), "free disk space is below the reserve; make room"
+        return None
+
+    def _established(self, event: Any) -> None:
+        with self._lock:
+            self.tally.associations += 1
+            self._running[event.assoc] = (time.monotonic(), Tally())
+
+    def _ended(self, event: Any) -> None:
+        """Log the one line of an association."""
+        with self._lock:
+            since, tally = self._running.pop(event.assoc, (0.0, None))
+        if tally is None:
+            return
+        seconds = max(time.monotonic() - since, 1e-6)
+        log.info(
+            "%s sent %d instances, %d refused, %d compressed, %.1f MB -> %.1f MB, %.1f MB/s",
+            _name(event.assoc),
+            tally.instances,
+            tally.refused,
+            tally.compressed,
+            tally.bytes_in / 1e6,
+            tally.bytes_out / 1e6,
+            tally.bytes_in / 1e6 / seconds,
+        )
 
     def _store(self, event: Any) -> Dataset:
         request = event.request
@@ -131,26 +192,40 @@ class StoreSCP:
             byte_count=0,
             origin=origin_of(event.assoc),
         )
+        answer = self._answer(event, received)
+        with self._lock:
+            self.tally.count(answer)
+            if event.assoc in self._running:
+                self._running[event.assoc][1].count(answer)
+        if answer.stored is None:
+            log.warning(
+                "%s: %s answered with %s: %s",
+                _name(event.assoc),
+                received.sop_instance_uid,
+                status.describe(answer.status),
+                answer.comment,
+            )
+        return _response(answer)
+
+    def _answer(self, event: Any, received: Received) -> Answer:
         try:
-            return _response(self._receive(received, received_data(event)))
+            return self._receive(received, received_data(event))
         except InstanceRefused as failure:
-            answer = Answer(failure.dimse_status, str(failure))
+            return Answer(failure.dimse_status, str(failure))
         except Exception:
             # A defect of ours must not cost the association its other instances.
-            log.exception("an instance could not be received")
-            answer = Answer(status.PROCESSING_FAILURE, "internal error")
-        log.warning(
-            "%s: refused %s with %s: %s",
-            received.origin.calling_ae_title,
-            received.sop_instance_uid,
-            status.describe(answer.status),
-            answer.comment,
-        )
-        return _response(answer)
+            log.exception("%s: an instance could not be received", _name(event.assoc))
+            return Answer(status.PROCESSING_FAILURE, "internal error")
 
     @staticmethod
     def _echo(_: Any) -> int:
         return status.SUCCESS
+
+
+def _name(assoc: Any) -> str:
+    """Return who is at the other end, as every log line of an association begins."""
+    origin = origin_of(assoc)
+    return f"{origin.calling_ae_title}@{origin.address}"
 
 
 def origin_of(assoc: Any) -> Origin:

@@ -15,11 +15,10 @@ from typing import Any
 from pynetdicom.presentation import build_context
 
 from node.dicom.contexts import VERIFICATION, Proposal
-from node.dicom.layout import Buffer
 from node.errors import PeerRefused, PeerUnreachable
 from node.network.association import NodeAssociation
-from node.network.dimse import send_store
 from node.network.requestor import associate
+from node.network.sending import Buffer, StoreResponse, send_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +35,6 @@ class Peer:
 
     def __str__(self) -> str:
         return f"{self.ae_title}@{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class StoreResponse:
-    """What the peer answered to one C-STORE-RQ."""
-
-    status: int
-    comment: str
 
 
 class StoreSCU:
@@ -81,7 +72,7 @@ class StoreSCU:
         """
         self._message_id = self._message_id % 0xFFFF + 1
         try:
-            answer = send_store(
+            return send_store(
                 self._association,
                 self._accepted[Proposal(sop_class_uid, transfer_syntax_uid)],
                 sop_class_uid,
@@ -94,7 +85,6 @@ class StoreSCU:
         except BaseException:
             self.abort()
             raise
-        return StoreResponse(answer.status, answer.comment)
 
     def echo(self) -> int:
         """Send a C-ECHO and return its status (PS3.7 9.1.5)."""

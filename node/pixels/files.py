@@ -61,7 +61,7 @@ def write_file(
         return _write_as_received(data_set.data, meta, sink, release, kept)
 
 
-def write_unread(data: Buffer, meta: FileMeta, sink: Sink, release: Release) -> Written:
+def write_unread(data: Buffer, meta: FileMeta, sink: Sink, release: Release = keep_all) -> Written:
     """As `write_file`, for a data set that is not looked into: a deflated one."""
     return _write_as_received(data, meta, sink, release, NotEncoded(KeepReason.DEFLATED))
 

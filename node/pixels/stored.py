@@ -20,7 +20,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import UID
 
 from node.dicom import convert, part10, uids
-from node.dicom.layout import Buffer
+from node.dicom.convert import Chunk
 from node.dicom.part10 import FileMeta
 from node.dicom.scan import scan
 from node.errors import CannotUnderstand, DecodingFailed
@@ -95,7 +95,7 @@ def _received_syntax(instance: StoredInstance) -> str:
     return instance.meta.transfer_syntax_uid
 
 
-def data_set_in(instance: StoredInstance, transfer_syntax_uid: str) -> Iterable[Buffer]:
+def data_set_in(instance: StoredInstance, transfer_syntax_uid: str) -> Iterable[Chunk]:
     """Return the data set of `instance` in its own or one of its `native_syntaxes`."""
     stored, received = instance.meta.transfer_syntax_uid, _received_syntax(instance)
     if transfer_syntax_uid == stored:
@@ -108,7 +108,7 @@ def data_set_in(instance: StoredInstance, transfer_syntax_uid: str) -> Iterable[
     return _converted(b"".join(restored), received, transfer_syntax_uid)
 
 
-def _as_received(instance: StoredInstance) -> Iterable[Buffer]:
+def _as_received(instance: StoredInstance) -> Iterable[Chunk]:
     record = instance.meta.record
     if record is None or record.as_received is None:
         return [instance.data_set]
@@ -116,7 +116,7 @@ def _as_received(instance: StoredInstance) -> Iterable[Buffer]:
     return restore(scanned, record.as_received, instance.release)
 
 
-def _converted(data_set: bytes, source: str, target: str) -> Iterable[Buffer]:
+def _converted(data_set: bytes, source: str, target: str) -> Iterable[Chunk]:
     """Bring a native data set into another native transfer syntax; all of it is in memory.
 
     This is for a peer that accepted neither what is stored nor what was received.

@@ -27,6 +27,7 @@ from typing import TypeAlias
 import numpy as np
 
 from node.dicom import convert, uids
+from node.dicom.convert import Chunk
 from node.dicom.encoded import PLANAR_CONFIGURATION, Element, EncodedDataSet
 from node.dicom.layout import Buffer
 from node.dicom.part10 import AsReceived
@@ -181,7 +182,7 @@ def _explicit(part: Buffer, data_set: EncodedDataSet) -> tuple[Buffer, ...]:
     return tuple(chunks)
 
 
-def _from_explicit_le(part: Buffer, as_received: AsReceived) -> list[Buffer]:
+def _from_explicit_le(part: Chunk, as_received: AsReceived) -> list[Chunk]:
     target = as_received.transfer_syntax_uid
     if target == uids.EXPLICIT_VR_LE or not len(part):
         return [part]
@@ -371,7 +372,7 @@ def _is_same(codec: Codec, encoded: bytes, native: Buffer) -> bool:
 
 def restore(
     data_set: EncodedDataSet, as_received: AsReceived, release: Release = keep_all
-) -> Iterator[Buffer]:
+) -> Iterator[Chunk]:
     """Yield the data set as it was received: the exact inverse of `write_data_set`.
 
     `data_set` is the stored one, encapsulated. Raises `DecodingFailed` where what comes out is not
@@ -391,7 +392,7 @@ def restore(
 
 def _restored(
     data_set: EncodedDataSet, as_received: AsReceived, release: Release
-) -> Iterator[Buffer]:
+) -> Iterator[Chunk]:
     pixel_data, layout = data_set.pixel_data, describe(facts_of(data_set))
     if pixel_data is None or not pixel_data.is_undefined_length or layout is None:
         raise DecodingFailed("the stored data set has no encapsulated pixel data")
@@ -407,9 +408,9 @@ def _restored(
 
 def _restored_head(
     data_set: EncodedDataSet, pixel_data: Element, as_received: AsReceived
-) -> Iterable[Buffer]:
+) -> Iterable[Chunk]:
     first = data_set.extended_offset_table or pixel_data
-    head: Buffer = memoryview(data_set.data)[: first.offset]
+    head: Chunk = memoryview(data_set.data)[: first.offset]
     planar = as_received.planar_configuration
     if planar is not None and planar != data_set.planar_configuration:
         head = with_planar_configuration(data_set, head, planar)
@@ -432,7 +433,7 @@ def _restored_frames(
     as_received: AsReceived,
     layout: PixelLayout,
     release: Release,
-) -> Iterator[Buffer]:
+) -> Iterator[Chunk]:
     # What we encode has one fragment for each frame, behind the Basic Offset Table (PS3.5 A.4).
     options = Options(transfer_syntax_uid=data_set.transfer_syntax_uid)
     decode = codec_for(layout, options).decode

@@ -347,7 +347,6 @@ class NetworkDestination(DestinationSettings):
         '"stored" sends what is in the spool if the destination takes it, else decompressed. '
         '"native" always decompresses what we compressed.',
     )
-    associations: int = setting(1, "Associations to it at one time.", ge=1, le=100)
     connect_seconds: float = setting(
         10,
         "Time for the TCP connection and for the answer to the association request.",

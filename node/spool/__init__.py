@@ -4,11 +4,12 @@
 and rename. See `states.py` for the table of states.
 """
 
-from node.spool.durable import Disk, Durability
+from node.spool.durable import NO_LINKS, Disk, Durability
 from node.spool.spool import Entry, FailedEntry, Incoming, Recovered, Spool
 from node.spool.states import State
 
 __all__ = [
+    "NO_LINKS",
     "Disk",
     "Durability",
     "Entry",

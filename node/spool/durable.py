@@ -11,9 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import os
 import threading
 from pathlib import Path
+
+#: What a file system says that has no hard links, or not between these two folders.
+NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
 
 #: Files of the node are readable by its own user only.
 FILE_MODE = 0o600
@@ -78,6 +82,21 @@ class Disk:
     def link(self, source: Path, target: Path) -> None:
         """Give the file a second name; FileExistsError where that is taken."""
         os.link(source, target, follow_symlinks=False)
+
+    def publish(self, draft: Path, place: Path) -> None:
+        """Give a finished file its place; FileExistsError where that is taken.
+
+        Where the file system has no hard links it is moved there, which cannot tell a file that
+        appears at the very same moment; only one process writes to a destination.
+        """
+        try:
+            os.link(draft, place, follow_symlinks=False)
+        except OSError as failure:
+            if failure.errno not in NO_LINKS:
+                raise
+            if os.path.lexists(place):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from failure
+            os.rename(draft, place)
 
     def replace(self, source: Path, target: Path) -> None:
         """Put the file in the place of `target`, atomically (for tools that rewrite in place)."""

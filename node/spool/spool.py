@@ -63,19 +63,19 @@ class Incoming:
 
     def __init__(self, spool: Spool, path: Path, descriptor: int) -> None:
         self._spool = spool
-        self._path = path
+        self.path = path
         self._committed = False
         self.file = open(descriptor, "w+b", buffering=0)  # noqa: SIM115 - closed by __exit__
 
     def commit(self) -> Entry:
         """Make the entry durable and give it its place; when this returns, Success may be said."""
         self._spool.disk.sync_file(self.file.fileno())
-        incoming = Entry(self._path.name, State.INCOMING, self._path)
+        incoming = Entry(self.path.name, State.INCOMING, self.path)
         try:
             entry = self._spool._step(incoming, Step.COMMIT)
         except OSError:
             # Its name may be there and not be durable: what is answered with a failure must go.
-            self._spool.disk.remove(self._spool.root / State.RECEIVED / self._path.name)
+            self._spool.disk.remove(self._spool.root / State.RECEIVED / self.path.name)
             raise
         self._committed = True
         return entry
@@ -91,7 +91,7 @@ class Incoming:
     ) -> None:
         self.file.close()
         if not self._committed:
-            self._spool._remove(Entry(self._path.name, State.INCOMING, self._path), Step.DISCARD)
+            self._spool._remove(Entry(self.path.name, State.INCOMING, self.path), Step.DISCARD)
 
 
 class Spool:

@@ -1,0 +1,95 @@
+"""The deliverer: hands received entries to destinations, and drives one loop for each.
+
+It trusts nothing but the spool: whatever stopped it, it goes on where the folders say. One
+destination that is down delays nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from node.delivery.loop import Loop, Progress
+from node.delivery.schedule import Backoff
+from node.service.bell import Bell
+from node.service.destinations import make, queued_destinations
+from node.settings import Settings
+from node.spool import Spool
+
+log = logging.getLogger(__name__)
+
+#: How long the deliverer waits for the bell before it looks by itself, in seconds.
+_LOOK_EVERY = 1.0
+
+
+class Deliverer:
+    """The delivering half of a node: call `start`, later `stop`."""
+
+    def __init__(self, settings: Settings, spool: Spool, bell: Bell) -> None:
+        self._spool = spool
+        self._bell = bell
+        self._stop = threading.Event()
+        self._loops = {
+            destination.name: Loop(
+                destination=make(settings, destination, spool.disk),
+                spool=spool,
+                backoff=Backoff(destination.retry_seconds, destination.retry_max_seconds),
+                wake=threading.Event(),
+                stop=self._stop,
+            )
+            for destination in queued_destinations(settings)
+        }
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def progress(self) -> dict[str, Progress]:
+        """What each destination's loop has done."""
+        return {name: loop.progress for name, loop in self._loops.items()}
+
+    def start(self) -> None:
+        """Make the queues and begin."""
+        for name in self._loops:
+            self._spool.add_destination(name)
+        for name in set(self._spool.destinations()) - set(self._loops):
+            if any(self._spool.queued(name)):
+                log.warning(
+                    "entries wait for destination %s, which is not configured any more: "
+                    "configure it again to deliver them",
+                    name,
+                )
+        for name, loop in self._loops.items():
+            self._begin(threading.Thread(target=loop.run, name=f"deliver-{name}"))
+        self._begin(threading.Thread(target=self._fan_out_forever, name="fan-out"))
+
+    def stop(self) -> None:
+        """Finish what is under way and stop; what is queued stays for the next start."""
+        self._stop.set()
+        self._bell.ring()
+        for loop in self._loops.values():
+            loop.wake.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def is_alive(self) -> bool:
+        """Tell whether every loop is still running."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def _begin(self, thread: threading.Thread) -> None:
+        thread.daemon = True
+        thread.start()
+        self._threads.append(thread)
+
+    def _fan_out_forever(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._fan_out()
+            except OSError as failure:
+                log.error("cannot queue what was received: %s; trying again", failure)
+            self._bell.wait(_LOOK_EVERY)
+
+    def _fan_out(self) -> None:
+        for entry in self._spool.received():
+            self._spool.fan_out(entry, self._loops)
+            for loop in self._loops.values():
+                loop.wake.set()

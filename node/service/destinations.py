@@ -1,0 +1,40 @@
+"""Settings of destinations -> the destinations that the deliverer drives."""
+
+from __future__ import annotations
+
+from node.delivery.archive import Archive
+from node.delivery.forward import Forward
+from node.delivery.loop import Destination
+from node.network.store_scu import Peer
+from node.settings import DiskDestination, NetworkDestination, Settings
+from node.spool import Disk
+
+
+def peer_of(settings: Settings, destination: NetworkDestination) -> Peer:
+    """Return whom to call for a network destination."""
+    return Peer(
+        ae_title=destination.ae_title,
+        host=destination.host,
+        port=destination.port,
+        calling_ae_title=settings.calling_ae_title(destination),
+        connect_seconds=destination.connect_seconds,
+        response_seconds=destination.response_seconds,
+    )
+
+
+def queued_destinations(settings: Settings) -> list[DiskDestination | NetworkDestination]:
+    """Return the destinations that are served from the spool: all but a relay."""
+    return [destination for destination in settings.destinations if destination != settings.relay]
+
+
+def make(
+    settings: Settings, destination: DiskDestination | NetworkDestination, disk: Disk
+) -> Destination:
+    """Return what brings instances to `destination`."""
+    if isinstance(destination, DiskDestination):
+        return Archive(destination.name, destination.directory, disk)
+    return Forward(
+        destination.name,
+        peer_of(settings, destination),
+        native_only=destination.transfer_syntax == "native",
+    )

@@ -1,0 +1,79 @@
+"""A whole node inside this program: for a test, a demonstration, or a program that embeds one.
+
+    with Node(settings) as node:
+        ...                       # node.address is where it listens
+
+It is the receiver and the deliverer of the service without their processes: the same code, the
+same spool, the same promises, at the speed of one process.
+"""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+
+from node.delivery.loop import Progress
+from node.network.store_scp import Tally
+from node.pixels.codecs import check_installed
+from node.service.bell import Bell
+from node.service.deliverer import Deliverer
+from node.service.receiver import Receiver, options_of
+from node.settings import Settings
+from node.spool import Disk, Durability, Spool
+
+
+def open_spool(settings: Settings) -> Spool:
+    """Return the spool that `settings` name; raises `CannotWrite`."""
+    disk = Disk(Durability(settings.spool.durability))
+    return Spool(settings.node.state_directory / "spool", disk)
+
+
+class Node:
+    """A running node. `start` raises `CannotWrite` for a spool or a port that is taken and
+    `BadConfiguration` for an encoder that is not installed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._stop_drain_seconds = 30.0
+
+    def start(self) -> Node:
+        """Recover what an earlier run left, listen and deliver."""
+        check_installed(options_of(self.settings.compression))
+        self.spool = open_spool(self.settings)
+        self._lock = self.spool.lock()
+        self.spool.recover()
+        self._bell = Bell.make()
+        self._deliverer = Deliverer(self.settings, self.spool, self._bell)
+        self._receiver = Receiver(self.settings, self.spool, self._bell)
+        self._deliverer.start()
+        self.address = self._receiver.start()
+        return self
+
+    def stop(self) -> None:
+        """Let running associations finish, stop delivering, and give everything back."""
+        self._receiver.stop(self._stop_drain_seconds)
+        self._deliverer.stop()
+        self._bell.close()
+        os.close(self._lock)
+
+    @property
+    def tally(self) -> Tally:
+        """What was received since the start."""
+        return self._receiver.tally
+
+    @property
+    def progress(self) -> dict[str, Progress]:
+        """What was delivered, by destination, since the start."""
+        return self._deliverer.progress
+
+    def __enter__(self) -> Node:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()

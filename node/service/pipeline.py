@@ -1,0 +1,116 @@
+"""What happens to a received instance: checked, encoded or kept, made safe, answered.
+
+`Pipeline.receive` returns when the instance is on stable storage in the spool and the bell was
+rung for the deliverer; it raises `InstanceRefused` where the instance is not taken, and then
+nothing of it is left. An encoder that fails costs compression, never the instance.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+
+from node.dicom import identity, uids
+from node.dicom.encoded import EncodedDataSet
+from node.dicom.part10 import FileMeta
+from node.errors import OutOfResources
+from node.model import Compressed, KeepReason, Kept, Received, Stored
+from node.network.data_set import ReceivedData
+from node.network.store_scp import Answer
+from node.pixels.files import Written, write_file, write_unread
+from node.pixels.policy import Options
+from node.service.bell import Bell
+from node.settings import SpoolSettings
+from node.spool import Incoming, Spool
+
+log = logging.getLogger(__name__)
+
+
+class Pipeline:
+    """Received -> Compressed | Kept, in the thread that received. Safe to share."""
+
+    def __init__(self, spool: Spool, options: Options, ae_title: str, bell: Bell) -> None:
+        self._spool = spool
+        self._options = options
+        self._ae_title = ae_title
+        self._bell = bell
+
+    def receive(self, received: Received, data: ReceivedData) -> Answer:
+        """Make one instance safe. The result's status is Success."""
+        scanned = checked(received, data)
+        try:
+            if not self._spool.is_mounted():
+                raise OutOfResources("the spool is not there: is its disk mounted?")
+            with self._spool.begin() as incoming:
+                stored = self.write(received, scanned, data, incoming)
+                incoming.commit()
+        except OSError as failure:
+            log.error("cannot store: %s", failure)
+            raise OutOfResources(f"cannot store: {failure.strerror or failure}") from failure
+        self._bell.ring()
+        return Answer(stored=stored)
+
+    def write(
+        self, received: Received, scanned: EncodedDataSet, data: ReceivedData, incoming: Incoming
+    ) -> Stored:
+        """Write one instance to a file of the spool, without making it durable."""
+        meta = file_meta(received, self._ae_title)
+        if received.transfer_syntax_uid == uids.DEFLATED_EXPLICIT_VR_LE:
+            written = write_unread(data.buffer, meta, incoming.file)
+        else:
+            written = write_file(scanned, meta, incoming.file, self._options)
+        return _stored(replace(received, byte_count=data.nbytes), written)
+
+
+def checked(received: Received, data: ReceivedData) -> EncodedDataSet:
+    """Scan what was received and compare it with its command; raises `InstanceRefused`."""
+    scanned = identity.scan_any(data.buffer, received.transfer_syntax_uid)
+    found = identity.identity_of(scanned)
+    identity.check(found, received.sop_class_uid, received.sop_instance_uid)
+    return scanned
+
+
+def file_meta(received: Received, ae_title: str) -> FileMeta:
+    """Return the File Meta Information of an instance as it was received (PS3.10 7.1)."""
+    return FileMeta(
+        sop_class_uid=received.sop_class_uid,
+        sop_instance_uid=received.sop_instance_uid,
+        transfer_syntax_uid=received.transfer_syntax_uid,
+        source_ae_title=ae_title,
+        sending_ae_title=received.origin.calling_ae_title,
+        receiving_ae_title=received.origin.called_ae_title,
+    )
+
+
+#: These say that something is wrong with an encoder or a decoder, not with the instance.
+_ALARMING = frozenset({KeepReason.ENCODER_FAILED, KeepReason.VERIFY_FAILED})
+
+
+def _stored(received: Received, written: Written) -> Stored:
+    if written.reason is None:
+        return Compressed(
+            received=received,
+            transfer_syntax_uid=written.transfer_syntax_uid,
+            byte_count=written.byte_count,
+        )
+    if written.reason in _ALARMING:
+        log.error(
+            "kept %s as it came: %s (%s)",
+            received.sop_instance_uid,
+            written.reason.value,
+            written.detail,
+        )
+    return Kept(received=received, reason=written.reason)
+
+
+def has_room(spool: Spool, settings: SpoolSettings) -> bool:
+    """Tell whether the spool's disk has more free space than the reserve."""
+    try:
+        disk = os.statvfs(spool.root)
+    except OSError:
+        return False
+    reserve = max(
+        settings.reserve_bytes, disk.f_blocks * disk.f_frsize * settings.reserve_percent / 100
+    )
+    return disk.f_bavail * disk.f_frsize > reserve and spool.is_mounted()
