@@ -49,6 +49,8 @@ ABSTRACT_SYNTAX_NOT_SUPPORTED: Final = 3
 TRANSFER_SYNTAXES_NOT_SUPPORTED: Final = 4
 
 _ITEM: Final = struct.Struct(">BxH")
+#: A fixed part to decode in place of one whose AE titles are none (PS3.8 Table 9-11).
+_UNREADABLE_TITLES: Final = struct.pack(">H2x16s16s32x", 1, b"?".ljust(16), b"?".ljust(16))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class JudgedRequest:
 def readable_by_pynetdicom(body: bytes, secured: bool) -> JudgedRequest:
     """Judge the body of an A-ASSOCIATE-RQ, received over TLS if `secured`."""
     rejection = _judge_titles(body[4:20], body[20:36])
-    kept = [body[:ASSOCIATE_FIXED_BYTES]]
+    kept = [body[:ASSOCIATE_FIXED_BYTES] if rejection is None else _UNREADABLE_TITLES]
     contexts: dict[int, int] = {}
     application_context = b""
     for kind, value in _items(body[ASSOCIATE_FIXED_BYTES:]):

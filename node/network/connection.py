@@ -14,11 +14,14 @@ thread may call `wake` and nothing else.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import math
 import select
 import socket
 import ssl
 import struct
+import sys
+import termios
 import threading
 import time
 from typing import TYPE_CHECKING, Final
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
 
 _TIMEVAL: Final = struct.Struct("ll")
+#: SO_LINGER: close at once, with a reset.
+_RESET: Final = struct.pack("ii", 1, 0)
 #: Deadlines are kept to about this; it also keeps SO_RCVTIMEO from becoming 0, "for ever".
 _RESOLUTION: Final = 0.001
 
@@ -42,6 +47,11 @@ def remaining(deadline: float | None) -> float:
     if left <= 0:
         raise TimeoutError
     return left
+
+
+def _unsent(sock: socket.socket) -> int:
+    """Return how many bytes the peer has not acknowledged."""
+    return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 class Connection(AssociationSocket):
@@ -267,4 +277,8 @@ class Connection(AssociationSocket):
         self._is_connected = False
         if sock is not None:
             with contextlib.suppress(OSError):
-                sock.close()
+                if _unsent(sock):
+                    # What the peer did not take until now it never will: without a reset the
+                    # kernel would keep on offering it, and keep the memory.
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            sock.close()

@@ -229,9 +229,8 @@ class MessageProvider(DIMSEServiceProvider):
         if command["CommandField"] == command_set.C_STORE_RQ:
             assembly = Assembly(self._limits, self.assoc.spill)
         else:
-            small = replace(
-                self._limits, instance_bytes=self._limits.message_bytes, discard_bytes=0
-            )
+            most = self._limits.message_bytes
+            small = replace(self._limits, instance_bytes=most, discard_bytes=most)
             assembly = Assembly(small, None)
         message = _Message(context_id, command, encoded, assembly)
         refusal = refusal_of(command, self.assoc._accepted_cx[context_id])

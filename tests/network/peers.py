@@ -1,0 +1,73 @@
+"""Peers that tests talk to, DCMTK's and GDCM's programs, and waiting for conditions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+#: Without it DCMTK waits 40 ms for an acknowledgement in every exchange.
+ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
+#: A peer that takes longer has failed.
+PATIENCE = 30.0
+
+
+def need(program: str) -> str:
+    """Return the path of `program`, or skip the test where it is not installed."""
+    path = shutil.which(program)
+    if path is None:
+        pytest.skip(f"{program} is not installed")
+    return path
+
+
+def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a peer's program to its end."""
+    return subprocess.run(
+        [need(program), *map(str, arguments)],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def wait_until(condition, what: str = "condition", seconds: float = PATIENCE) -> None:
+    """Wait for `condition` to hold."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come true"
+        time.sleep(0.005)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def storescp(folder: Path, *options: str) -> Iterator[tuple[str, int]]:
+    """Run DCMTK's storescp, writing into `folder`."""
+    port = free_port()
+    command = [need("storescp"), "-od", str(folder), *options, str(port)]
+    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: _listens(port), "storescp listens")
+        yield "127.0.0.1", port
+    finally:
+        process.kill()
+        process.wait()
