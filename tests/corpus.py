@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pydicom
 
+from node.pixels.rle import FrameLayout
+
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
 ABSENT = f"the corpus is not at {CORPUS.relative_to(CORPUS.parents[1])} beside the checkout"
 NATIVE = (
@@ -39,7 +41,7 @@ def rows() -> list[dict[str, str]]:
 
 
 def native_rows() -> list[dict[str, str]]:
-    """Files whose native Pixel Data pydicom decodes, in whole bytes."""
+    """Files whose native Pixel Data pydicom decodes, in whole bytes, chroma not subsampled."""
     return [
         row
         for row in rows()
@@ -47,6 +49,7 @@ def native_rows() -> list[dict[str, str]]:
         and row["pixel_element"] == "PixelData"
         and row["pixel_decodes"] == "y"
         and row["bits_allocated"] != "1"
+        and row["photometric"] != "YBR_FULL_422"
     ]
 
 
@@ -61,3 +64,15 @@ def native_frames(dataset: pydicom.Dataset) -> Iterator[bytes]:
     length = samples * dataset.BitsAllocated // 8
     for index in range(int(dataset.get("NumberOfFrames") or 1)):
         yield dataset.PixelData[index * length : (index + 1) * length]
+
+
+def frame_layout(dataset: pydicom.Dataset) -> FrameLayout:
+    """The layout of a data set's native frames. Big endian where pydicom read it so."""
+    return FrameLayout(
+        rows=dataset.Rows,
+        columns=dataset.Columns,
+        samples=dataset.SamplesPerPixel,
+        bits_allocated=dataset.BitsAllocated,
+        planar_configuration=int(dataset.get("PlanarConfiguration") or 0),
+        big_endian=not dataset.original_encoding[1],
+    )

@@ -489,41 +489,47 @@ static const instruction_set *machine = &PORTABLE;
 
 /* ---- 3. The encoder --------------------------------------------------------------------------- */
 
-/* One row of one byte plane, and two bits for each of its bytes. `equal`: it equals the next one.
-   `triple`: it equals the next two, which is where a literal has to end. */
+/* Some rows of one byte plane, as many as fit BAND_BYTES or one, and two bits for each byte.
+   `equal`: it equals the next one in its row. `triple`: it equals the next two, which is where a
+   literal has to end. */
 typedef struct {
-    uint8_t *bytes;
     uint64_t *equal, *triple;
-    size_t columns;
-} marked_row;
+    uint8_t *bytes;
+    size_t columns, rows;
+} row_band;
 
-static size_t words_for(size_t columns) { return columns / 64 + 1; }
+enum { BAND_BYTES = 8192 }; /* with its bits it stays in the first cache */
 
-static bool allocate_row(marked_row *row, size_t columns)
+static bool allocate_band(row_band *band, const layout *frame)
 {
-    size_t words = words_for(columns) + 3; /* searches look a run of 128 ahead */
-    row->columns = columns;
-    row->equal = calloc(2 * words, sizeof(uint64_t));
-    row->triple = row->equal ? row->equal + words : NULL;
-    row->bytes = calloc(columns + SLACK, 1);
-    return row->equal && row->bytes;
+    uint64_t rows = frame->columns < BAND_BYTES ? BAND_BYTES / frame->columns : 1;
+    band->columns = (size_t)frame->columns;
+    band->rows = (size_t)(rows < frame->rows ? rows : frame->rows);
+    size_t count = band->columns * band->rows;
+    size_t words = count / 64 + 4; /* a literal's end is looked for 128 bits ahead */
+    band->equal = malloc(2 * words * sizeof(uint64_t) + count + SLACK);
+    if (!band->equal)
+        return false;
+    band->triple = band->equal + words;
+    band->bytes = (uint8_t *)(band->triple + words);
+    return true;
 }
 
-static void free_row(marked_row *row)
+static void fill_band(row_band *band, const uint8_t *pixels, size_t rows, plane_position plane)
 {
-    free(row->equal);
-    free(row->bytes);
-}
-
-static void mark_row(marked_row *row)
-{
-    size_t last = row->columns - 1; /* it has no next byte, so its bit and all after it are 0 */
-    machine->mark(row->equal, row->bytes, row->columns);
-    row->equal[last / 64] &= ((uint64_t)1 << last % 64) - 1;
-    for (size_t word = 0; word <= last / 64; word++) {
-        uint64_t next = row->equal[word] >> 1 | row->equal[word + 1] << 63;
-        row->triple[word] = row->equal[word] & next;
+    size_t count = rows * band->columns, words = count / 64 + 1;
+    machine->gather(band->bytes, pixels, count, plane.stride, plane.offset);
+    memset(band->bytes + count, 0, 128); /* as far as mark and copy_blocks read */
+    machine->mark(band->equal, band->bytes, count);
+    for (size_t last = band->columns - 1; last < count; last += band->columns)
+        band->equal[last / 64] &= ~((uint64_t)1 << last % 64);
+    band->equal[count / 64] &= ((uint64_t)1 << count % 64) - 1;
+    band->equal[words] = 0;
+    for (size_t word = 0; word < words; word++) {
+        uint64_t next = band->equal[word] >> 1 | band->equal[word + 1] << 63;
+        band->triple[word] = band->equal[word] & next;
     }
+    memset(band->triple + words, 0, 3 * sizeof(uint64_t));
 }
 
 static inline bool bit_at(const uint64_t *bits, size_t index)
@@ -531,25 +537,25 @@ static inline bool bit_at(const uint64_t *bits, size_t index)
     return bits[index / 64] >> index % 64 & 1;
 }
 
-/* The number of equal bytes from `at` on, in this row. */
-static inline size_t run_length(const marked_row *row, size_t at)
+/* The number of equal bytes from `at` on, in its row. */
+static inline size_t run_length(const row_band *band, size_t at)
 {
     size_t word = at / 64;
-    uint64_t differ = ~row->equal[word] & ~(uint64_t)0 << at % 64;
+    uint64_t differ = ~band->equal[word] & ~(uint64_t)0 << at % 64;
     while (!differ)
-        differ = ~row->equal[++word]; /* the last byte's bit is 0, so this ends */
+        differ = ~band->equal[++word]; /* the bit of a row's last byte is 0, so this ends */
     return word * 64 + (size_t)__builtin_ctzll(differ) + 1 - at;
 }
 
 /* The distance from `at` to the next three equal bytes; any number above MAX_RUN if that is far. */
-static inline size_t literal_length(const marked_row *row, size_t at)
+static inline size_t literal_length(const row_band *band, size_t at)
 {
     size_t word = at / 64, last = (at + MAX_RUN) / 64;
-    uint64_t found = row->triple[word] & ~(uint64_t)0 << at % 64;
+    uint64_t found = band->triple[word] & ~(uint64_t)0 << at % 64;
     while (!found) {
         if (word == last)
             return MAX_RUN + 1;
-        found = row->triple[++word];
+        found = band->triple[++word];
     }
     return word * 64 + (size_t)__builtin_ctzll(found) - at;
 }
@@ -586,46 +592,50 @@ static inline uint8_t *put_run(uint8_t *out, uint8_t value, size_t length)
        otherwise they stay in the literal, as a run would save nothing and close it;
      - a run of 128 k + 1 leaves one byte over; an open literal with a place left takes it first.
    The tests hold this against an exhaustive search. */
-static uint8_t *encode_row(uint8_t *out, const marked_row *row)
+static inline uint8_t *encode_row(uint8_t *out, const row_band *band, size_t at, size_t end)
 {
-    const uint8_t *bytes = row->bytes;
-    size_t at = 0, columns = row->columns;
-    while (at < columns) {
-        if (!bit_at(row->equal, at)) {
-            size_t length = literal_length(row, at);
-            size_t rest = columns - at;
-            if (length > rest)
-                length = rest;
-            if (length > MAX_RUN)
-                length = bit_at(row->equal, at + MAX_RUN - 1) ? MAX_RUN - 1 : MAX_RUN;
-            else if (length < MAX_RUN && length < rest)
-                length += run_length(row, at + length) % MAX_RUN == 1;
-            out = put_literal(out, bytes + at, length);
-            at += length;
+    while (at < end) {
+        size_t run = 0;
+        if (bit_at(band->equal, at)) {
+            run = run_length(band, at);
         } else {
-            size_t length = run_length(row, at);
-            out = put_run(out, bytes[at], length);
-            at += length - (length % MAX_RUN == 1);
+            size_t literal = literal_length(band, at), rest = end - at;
+            if (literal > rest)
+                literal = rest;
+            if (literal > MAX_RUN) {
+                literal = bit_at(band->equal, at + MAX_RUN - 1) ? MAX_RUN - 1 : MAX_RUN;
+            } else if (literal < rest) {
+                run = run_length(band, at + literal);
+                bool odd = run % MAX_RUN == 1 && literal < MAX_RUN;
+                literal += odd;
+                run -= odd;
+            }
+            out = put_literal(out, band->bytes + at, literal);
+            at += literal;
         }
+        out = put_run(out, band->bytes[at], run);
+        at += run - (run % MAX_RUN == 1);
     }
     return out;
 }
 
-static uint8_t *encode_segment(uint8_t *out, const uint8_t *limit, marked_row *row,
+/* Null if `limit` is too near. */
+static uint8_t *encode_segment(uint8_t *out, const uint8_t *limit, row_band *band,
                                const layout *frame, const uint8_t *native, uint64_t segment)
 {
     const plane_position plane = locate_plane(frame, segment);
     const uint8_t *pixels = native + plane.first, *start = out;
-    for (uint64_t r = 0; r < frame->rows; r++) {
-        if ((uint64_t)(limit - out) < row_bound(frame) + SLACK)
+    for (uint64_t done = 0; done < frame->rows; done += band->rows) {
+        size_t rows = frame->rows - done < band->rows ? (size_t)(frame->rows - done) : band->rows;
+        if ((uint64_t)(limit - out) < rows * row_bound(frame) + SLACK)
             return NULL;
-        machine->gather(row->bytes, pixels, row->columns, plane.stride, plane.offset);
-        mark_row(row);
-        out = encode_row(out, row);
-        pixels += frame->columns * plane.stride;
+        fill_band(band, pixels, rows, plane);
+        for (size_t row = 0; row < rows; row++)
+            out = encode_row(out, band, row * band->columns, (row + 1) * band->columns);
+        pixels += rows * band->columns * plane.stride;
     }
     if ((out - start) % 2)
-        *out++ = 0;
+        *out++ = 0; /* G.3 */
     return out;
 }
 
@@ -637,9 +647,9 @@ static encode_result encode_frame(const layout *frame, const uint8_t *native, ui
 {
     const uint8_t *start = out, *limit = out + encoded_bound(frame) + SLACK;
     encode_result result = ENCODED;
-    marked_row row;
-    if (!allocate_row(&row, (size_t)frame->columns))
-        result = NO_MEMORY;
+    row_band band;
+    if (!allocate_band(&band, frame))
+        return NO_MEMORY;
     memset(out, 0, HEADER_BYTES);
     store_le32(out, (uint32_t)segment_count(frame));
     out += HEADER_BYTES;
@@ -649,11 +659,11 @@ static encode_result encode_frame(const layout *frame, const uint8_t *native, ui
             break;
         }
         store_le32((uint8_t *)start + 4 + 4 * segment, (uint32_t)(out - start));
-        out = encode_segment(out, limit, &row, frame, native, segment);
+        out = encode_segment(out, limit, &band, frame, native, segment);
         if (!out)
             result = TOO_LARGE; /* never: the bound is proven; this keeps memory safe if it is not */
     }
-    free_row(&row);
+    free(band.equal);
     /* An item's length has 32 bits, is even, and FFFFFFFFH means undefined (PS3.5 7.5, A.4). */
     if (result == ENCODED && (uint64_t)(out - start) > UINT32_MAX - 1)
         result = TOO_LARGE;
@@ -678,9 +688,13 @@ typedef enum {
     SHORT_SEGMENT,  /* a segment ends before its plane is full */
 } decode_result;
 
+enum { SMALL_FRAME = 2048 };
+
 typedef struct {
     segment_reader readers[MAX_SEGMENTS];
-    uint64_t segment; /* which one is wrong, or the number that is claimed */
+    uint64_t segment;     /* which one is wrong, or the number that is claimed */
+    const uint8_t *limit; /* how far it may be read */
+    uint8_t copy[SMALL_FRAME + SLACK];
 } encoded_frame;
 
 /* Two bytes give 128 at most, so a segment cannot fill a plane of more than 64 times its size. This
@@ -693,6 +707,13 @@ static decode_result open_frame(encoded_frame *encoded, const layout *frame, con
     uint64_t end = length;
     if (length < HEADER_BYTES)
         return NO_HEADER;
+    encoded->limit = bytes + length;
+    if (length <= SMALL_FRAME) { /* with space behind it, all of it is read in whole blocks */
+        memcpy(encoded->copy, bytes, (size_t)length);
+        memset(encoded->copy + length, 0, SLACK);
+        bytes = encoded->copy;
+        encoded->limit = bytes + length + SLACK;
+    }
     encoded->segment = load_le32(bytes);
     if (encoded->segment != segment_count(frame))
         return WRONG_SEGMENTS;
@@ -717,18 +738,24 @@ static inline void fill_blocks(uint8_t *to, uint8_t value, size_t count)
 }
 
 /* Reads codes until `to` holds `wanted` bytes or the segment ends; returns how many it holds. The
-   last code may give up to 127 bytes more: `to` has SLACK for them. */
-static size_t read_codes(segment_reader *reader, uint8_t *to, size_t wanted)
+   last code may give up to 127 bytes more: `to` has SLACK for them. A literal cut off by the end of
+   its segment gives what there is of it. */
+static size_t read_codes(segment_reader *reader, const uint8_t *limit, uint8_t *to, size_t wanted)
 {
     const uint8_t *at = reader->at, *end = reader->end;
     size_t filled = reader->spill;
-    /* A longest literal and its code lie before the end: whole blocks may be read. */
-    while (filled < wanted && end - at > MAX_RUN) {
+    /* Before this a code and the longest literal may be read in blocks. */
+    const uint8_t *fast = limit - at > MAX_RUN ? limit - MAX_RUN : at;
+    if (fast > end - 1)
+        fast = end - 1;
+    while (filled < wanted && at < fast) {
         const uint8_t code = *at++;
         if (code < 128) {
-            copy_blocks(to + filled, at, code + 1u);
-            filled += code + 1u;
-            at += code + 1u;
+            size_t length = code + 1u, rest = (size_t)(end - at);
+            length = length < rest ? length : rest;
+            copy_blocks(to + filled, at, length);
+            filled += length;
+            at += length;
         } else if (code > 128) {
             fill_blocks(to + filled, *at++, 257u - code);
             filled += 257u - code;
@@ -774,11 +801,11 @@ static void open_group(plane_group *group, encoded_frame *encoded, const layout 
 }
 
 /* The next `pixels` of each plane; the number of the plane that ends too early, or `count`. */
-static size_t read_planes(plane_group *group, size_t pixels)
+static size_t read_planes(plane_group *group, const uint8_t *limit, size_t pixels)
 {
     for (size_t byte = 0; byte < group->count; byte++) {
         segment_reader *reader = group->readers[byte];
-        size_t filled = read_codes(reader, group->planes[byte], pixels);
+        size_t filled = read_codes(reader, limit, group->planes[byte], pixels);
         if (filled < pixels)
             return byte;
         reader->spill = filled - pixels;
@@ -799,7 +826,7 @@ static decode_result decode_group(plane_group *group, encoded_frame *encoded, ui
     uint8_t woven[SCRATCH];
     for (uint64_t done = 0; done < plane; done += group->step) {
         size_t pixels = plane - done < group->step ? (size_t)(plane - done) : group->step;
-        size_t short_plane = read_planes(group, pixels);
+        size_t short_plane = read_planes(group, encoded->limit, pixels);
         if (short_plane < group->count) {
             encoded->segment = (uint64_t)(group->readers[short_plane] - encoded->readers);
             return SHORT_SEGMENT;
@@ -842,27 +869,44 @@ typedef struct {
     PyObject *malformed;
 } module_state;
 
-/* The arguments that describe a frame, the same for all three functions. */
-#define LAYOUT_FORMAT "LLLLip"
+/* The arguments that describe a frame are the last six of each function, all of them integers. */
+enum { LAYOUT_ARGUMENTS = 6 };
 
-typedef struct {
-    long long rows, columns, samples, bits_allocated;
-    int planar_configuration, big_endian;
-} layout_arguments;
-
-static bool make_layout(layout *frame, const layout_arguments *given)
+static bool read_layout(layout *frame, PyObject *const *args)
 {
-    *frame = (layout){(uint64_t)given->rows,    (uint64_t)given->columns,
-                      (uint64_t)given->samples, (uint64_t)given->bits_allocated / 8,
-                      given->planar_configuration == 1, given->big_endian != 0};
+    long long given[LAYOUT_ARGUMENTS];
+    for (int i = 0; i < LAYOUT_ARGUMENTS; i++) {
+        given[i] = PyLong_AsLongLong(args[i]);
+        if (given[i] == -1 && PyErr_Occurred())
+            return false;
+    }
+    *frame = (layout){(uint64_t)given[0],     (uint64_t)given[1], (uint64_t)given[2],
+                      (uint64_t)given[3] / 8, given[4] == 1,      given[5] != 0};
     const char *wrong = check_layout(frame);
-    if (given->bits_allocated % 8)
+    if (given[3] % 8)
         wrong = "bits allocated must be 8, 16, 32 or 64";
-    if (given->planar_configuration != 0 && given->planar_configuration != 1)
+    if (given[4] != 0 && given[4] != 1)
         wrong = "planar configuration must be 0 or 1";
     if (wrong)
         PyErr_SetString(PyExc_ValueError, wrong);
     return !wrong;
+}
+
+/* Opens `buffers` buffers, then reads the layout. On failure nothing stays open. */
+static bool read_arguments(PyObject *const *args, Py_ssize_t count, int buffers, Py_buffer *opened,
+                           layout *frame)
+{
+    int done = 0;
+    if (count != buffers + LAYOUT_ARGUMENTS)
+        PyErr_Format(PyExc_TypeError, "%d arguments expected", buffers + LAYOUT_ARGUMENTS);
+    else if (read_layout(frame, args + buffers))
+        while (done < buffers && PyObject_GetBuffer(args[done], &opened[done], PyBUF_SIMPLE) == 0)
+            done++;
+    if (done == buffers)
+        return true;
+    while (done > 0)
+        PyBuffer_Release(&opened[--done]);
+    return false;
 }
 
 static bool check_native(const layout *frame, const Py_buffer *native)
@@ -918,17 +962,14 @@ static PyObject *encode_checked(const layout *frame, const Py_buffer *native)
     return encoded;
 }
 
-static PyObject *py_encode(PyObject *Py_UNUSED(module), PyObject *args)
+static PyObject *py_encode(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
     Py_buffer native;
-    layout_arguments given;
     layout frame;
     PyObject *encoded = NULL;
-    if (!PyArg_ParseTuple(args, "y*" LAYOUT_FORMAT ":encode", &native, &given.rows,
-                          &given.columns, &given.samples, &given.bits_allocated,
-                          &given.planar_configuration, &given.big_endian))
+    if (!read_arguments(args, count, 1, &native, &frame))
         return NULL;
-    if (make_layout(&frame, &given) && check_native(&frame, &native))
+    if (check_native(&frame, &native))
         encoded = encode_checked(&frame, &native);
     PyBuffer_Release(&native);
     return encoded;
@@ -955,45 +996,40 @@ static PyObject *decode_checked(PyObject *module, const layout *frame, const Py_
     return NULL;
 }
 
-static PyObject *py_decode(PyObject *module, PyObject *args)
+static PyObject *py_decode(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     Py_buffer encoded;
-    layout_arguments given;
     layout frame;
-    PyObject *native = NULL;
-    if (!PyArg_ParseTuple(args, "y*" LAYOUT_FORMAT ":decode", &encoded, &given.rows,
-                          &given.columns, &given.samples, &given.bits_allocated,
-                          &given.planar_configuration, &given.big_endian))
+    if (!read_arguments(args, count, 1, &encoded, &frame))
         return NULL;
-    if (make_layout(&frame, &given))
-        native = decode_checked(module, &frame, &encoded);
+    PyObject *native = decode_checked(module, &frame, &encoded);
     PyBuffer_Release(&encoded);
     return native;
 }
 
-static PyObject *py_matches(PyObject *Py_UNUSED(module), PyObject *args)
+static bool matches(const layout *frame, const Py_buffer *bytes, const Py_buffer *native)
 {
-    Py_buffer bytes, native;
-    layout_arguments given;
+    encoded_frame encoded;
+    return open_frame(&encoded, frame, bytes->buf, (uint64_t)bytes->len) == DECODED &&
+           decode_frame(&encoded, frame, NULL, native->buf) == DECODED;
+}
+
+static PyObject *py_matches(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    Py_buffer buffers[2]; /* encoded, native */
     layout frame;
-    PyObject *answer = NULL;
-    if (!PyArg_ParseTuple(args, "y*y*" LAYOUT_FORMAT ":matches", &bytes, &native, &given.rows,
-                          &given.columns, &given.samples, &given.bits_allocated,
-                          &given.planar_configuration, &given.big_endian))
+    bool answer = false;
+    if (!read_arguments(args, count, 2, buffers, &frame))
         return NULL;
-    if (make_layout(&frame, &given) && check_native(&frame, &native)) {
-        encoded_frame encoded;
-        decode_result result;
+    bool fits = check_native(&frame, &buffers[1]);
+    if (fits) {
         Py_BEGIN_ALLOW_THREADS
-        result = open_frame(&encoded, &frame, bytes.buf, (uint64_t)bytes.len);
-        if (result == DECODED)
-            result = decode_frame(&encoded, &frame, NULL, native.buf);
+        answer = matches(&frame, &buffers[0], &buffers[1]);
         Py_END_ALLOW_THREADS
-        answer = PyBool_FromLong(result == DECODED);
     }
-    PyBuffer_Release(&native);
-    PyBuffer_Release(&bytes);
-    return answer;
+    PyBuffer_Release(&buffers[1]);
+    PyBuffer_Release(&buffers[0]);
+    return fits ? PyBool_FromLong(answer) : NULL;
 }
 
 static PyObject *py_instruction_sets(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
@@ -1028,11 +1064,11 @@ static PyObject *py_use(PyObject *Py_UNUSED(module), PyObject *args)
 }
 
 static PyMethodDef METHODS[] = {
-    {"encode", py_encode, METH_VARARGS,
+    {"encode", (PyCFunction)(void (*)(void))py_encode, METH_FASTCALL,
      "encode(native, rows, columns, samples, bits_allocated, planar_configuration, big_endian)"},
-    {"decode", py_decode, METH_VARARGS,
+    {"decode", (PyCFunction)(void (*)(void))py_decode, METH_FASTCALL,
      "decode(encoded, rows, columns, samples, bits_allocated, planar_configuration, big_endian)"},
-    {"matches", py_matches, METH_VARARGS,
+    {"matches", (PyCFunction)(void (*)(void))py_matches, METH_FASTCALL,
      "matches(encoded, native, rows, columns, samples, bits_allocated, planar_configuration, "
      "big_endian)"},
     {"instruction_sets", py_instruction_sets, METH_NOARGS,

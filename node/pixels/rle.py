@@ -17,8 +17,8 @@ from __future__ import annotations
 import importlib
 import itertools
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, cast
 
 import numpy as np
 from rle.rle import decode_segment, encode_segment
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 
 HEADER_BYTES: Final = 64  # PS3.5 G.5: the number of segments and 15 offsets, of 32 bits each
 MAX_SEGMENTS: Final = 15
+MAX_ITEM_BYTES: Final = 2**32 - 2  # PS3.5 7.5: a length has 32 bits, is even, not FFFFFFFFH
 MAX_RUN: Final = 128  # G.3.1: the most bytes that one code stands for; a run of them takes two
+
+_Arguments: TypeAlias = tuple[int, int, int, int, int, bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,7 @@ class FrameLayout:
     bits_allocated: int
     planar_configuration: int = 0
     big_endian: bool = False
+    _arguments: _Arguments = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be RLE, naming what was given and what was expected."""
@@ -59,6 +63,10 @@ class FrameLayout:
                 f"{self.samples} samples of {self.bits_allocated} bits need {self.segments} "
                 f"segments, expected at most {MAX_SEGMENTS}"
             )
+        # As the kernel wants them; made once, as for a small frame this would be a tenth of it.
+        given = (self.rows, self.columns, self.samples, self.bits_allocated)
+        order = (self.planar_configuration, self.big_endian)
+        object.__setattr__(self, "_arguments", given + order)
 
     @property
     def sample_bytes(self) -> int:
@@ -93,7 +101,7 @@ def encode(native: Buffer, layout: FrameLayout) -> bytes:
     try:
         if _kernel is None:
             return _encode_with_pylibjpeg(native, layout)
-        return _kernel.encode(native, *_arguments(layout))
+        return _kernel.encode(native, *layout._arguments)
     except (OverflowError, MemoryError) as error:
         raise EncodingFailed(f"a frame of {layout.frame_bytes} bytes: {error}") from error
 
@@ -103,7 +111,7 @@ def decode(encoded: Buffer, layout: FrameLayout) -> bytes:
     if _kernel is None:
         return decode_independent(encoded, layout)
     try:
-        return _kernel.decode(encoded, *_arguments(layout))
+        return _kernel.decode(encoded, *layout._arguments)
     except (ValueError, MemoryError) as error:
         raise DecodingFailed(f"RLE frame: {error}") from error
 
@@ -111,10 +119,10 @@ def decode(encoded: Buffer, layout: FrameLayout) -> bytes:
 def matches(encoded: Buffer, native: Buffer, layout: FrameLayout) -> bool:
     """Whether `encoded` decodes to exactly `native`; one that cannot be decoded does not."""
     if _kernel is not None:
-        return _kernel.matches(encoded, native, *_arguments(layout))
-    wanted = _byte_planes(native, layout)
+        return _kernel.matches(encoded, native, *layout._arguments)
+    wanted = _native_array(native, layout)
     try:
-        return decode_independent(encoded, layout) == _native_bytes(wanted, layout)
+        return decode_independent(encoded, layout) == wanted.tobytes()
     except DecodingFailed:
         return False
 
@@ -123,14 +131,15 @@ def decode_independent(encoded: Buffer, layout: FrameLayout) -> bytes:
     """As `decode`, by pylibjpeg-rle's decoder. It holds the GIL."""
     frame = bytes(encoded)
     bounds = _segment_bounds(frame, layout)
-    planes = np.empty((layout.segments, layout.plane_bytes), np.uint8)
-    for index, (start, end) in enumerate(bounds):
-        planes[index] = _decode_plane(frame[start:end], index + 1, layout)
-    return _native_bytes(planes, layout)
+    native = np.empty(layout.frame_bytes, np.uint8)
+    for index, plane in enumerate(_byte_planes(native, layout)):
+        start, end = bounds[index]
+        plane[:] = _decode_plane(frame[start:end], index + 1, layout)
+    return native.tobytes()
 
 
 class _Kernel(Protocol):
-    """What the C module offers; the layout is spelled out in the order of `_arguments`."""
+    """What the C module offers; a layout is given as its `_arguments`."""
 
     def encode(self, native: Buffer, /, *layout: int) -> bytes: ...
 
@@ -151,17 +160,6 @@ _kernel = _load_kernel()
 KERNEL: Final[Literal["dcmpress", "pylibjpeg"]] = "pylibjpeg" if _kernel is None else "dcmpress"
 
 
-def _arguments(layout: FrameLayout) -> tuple[int, int, int, int, int, bool]:
-    return (
-        layout.rows,
-        layout.columns,
-        layout.samples,
-        layout.bits_allocated,
-        layout.planar_configuration,
-        layout.big_endian,
-    )
-
-
 def _expect(name: str, given: int, expected: Container[int]) -> None:
     if given not in expected:
         raise ValueError(f"{name} is {given}, expected {_in_words(expected)}")
@@ -178,44 +176,35 @@ def _in_words(expected: Container[int]) -> str:
 
 
 def _encode_with_pylibjpeg(native: Buffer, layout: FrameLayout) -> bytes:
-    planes = _byte_planes(native, layout)
+    planes = _byte_planes(_native_array(native, layout), layout)
     segments = [encode_segment(plane.tobytes(), layout.columns) for plane in planes]
-    offsets = [HEADER_BYTES, *(len(segment) for segment in segments[:-1])]
-    words = [len(segments), *itertools.accumulate(offsets)]
-    if words[-1] + len(segments[-1]) > 2**32 - 2:
-        raise OverflowError("the encoded frame does not fit an item of 2^32 - 2 bytes")
+    starts = itertools.accumulate(map(len, segments[:-1]), initial=HEADER_BYTES)
+    words = [len(segments), *starts]
+    if words[-1] + len(segments[-1]) > MAX_ITEM_BYTES:
+        raise OverflowError("the encoded frame does not fit 2^32 - 2 bytes")
     header = struct.pack(f"<{len(words)}L", *words).ljust(HEADER_BYTES, b"\0")
     return b"".join([header, *segments])
 
 
-def _byte_planes(native: Buffer, layout: FrameLayout) -> NDArray[np.uint8]:
-    """The frame as one row for each segment, most significant byte first (PS3.5 G.2)."""
-    flat = np.frombuffer(memoryview(native), np.uint8)
-    if flat.size != layout.frame_bytes:
+def _native_array(native: Buffer, layout: FrameLayout) -> NDArray[np.uint8]:
+    array = np.frombuffer(memoryview(native), np.uint8)
+    if array.size != layout.frame_bytes:
         raise ValueError(
-            f"the native frame has {flat.size} bytes, its layout says {layout.frame_bytes}"
+            f"the native frame has {array.size} bytes, its layout says {layout.frame_bytes}"
         )
-    ordered: NDArray[np.uint8] = flat.reshape(_native_shape(layout)).transpose(_native_axes(layout))
-    significant_first = ordered if layout.big_endian else ordered[:, ::-1]
-    return significant_first.reshape(layout.segments, layout.plane_bytes)
+    return array
 
 
-def _native_bytes(planes: NDArray[np.uint8], layout: FrameLayout) -> bytes:
-    """The inverse of `_byte_planes`."""
-    ordered = planes.reshape(layout.samples, layout.sample_bytes, layout.plane_bytes)
-    byte_order = ordered if layout.big_endian else ordered[:, ::-1]
-    return byte_order.transpose(np.argsort(_native_axes(layout))).tobytes()
-
-
-def _native_shape(layout: FrameLayout) -> tuple[int, int, int]:
+def _byte_planes(native: NDArray[np.uint8], layout: FrameLayout) -> list[NDArray[np.uint8]]:
+    """Views of the frame, one for each segment: most significant byte first (PS3.5 G.2)."""
     if layout.planar_configuration:
-        return layout.samples, layout.plane_bytes, layout.sample_bytes
-    return layout.plane_bytes, layout.samples, layout.sample_bytes
-
-
-def _native_axes(layout: FrameLayout) -> tuple[int, int, int]:
-    """Where sample, byte and pixel are among the axes of `_native_shape`."""
-    return (0, 2, 1) if layout.planar_configuration else (1, 2, 0)
+        samples = list(native.reshape(layout.samples, layout.plane_bytes, layout.sample_bytes))
+    else:
+        pixels = native.reshape(layout.plane_bytes, layout.samples, layout.sample_bytes)
+        samples = [pixels[:, sample] for sample in range(layout.samples)]
+    order = range(layout.sample_bytes)
+    significant_first = order if layout.big_endian else reversed(order)
+    return [sample[:, byte] for sample, byte in itertools.product(samples, significant_first)]
 
 
 def _segment_bounds(frame: bytes, layout: FrameLayout) -> list[tuple[int, int]]:

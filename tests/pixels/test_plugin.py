@@ -1,4 +1,4 @@
-"""The pydicom plugin: what `Dataset.compress` gives with it, decoded by pydicom, is what went in."""
+"""The pydicom plugin: what `Dataset.compress` makes with it, pydicom decodes to what went in."""
 
 from __future__ import annotations
 
