@@ -1,0 +1,188 @@
+"""Peers that a node talks to: DCMTK's and GDCM's programs, and pynetdicom's own SCP, on loopback.
+
+Real programs, never stand-ins. Where one is not installed the test skips with the reason shown,
+but in CI (environment variable CI is "true") a missing peer is a failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from pydicom.dataset import Dataset
+from pynetdicom import AE, evt
+from pynetdicom.presentation import build_context
+
+#: Without TCP_NODELAY DCMTK waits 40 ms for an acknowledgement in every exchange.
+ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
+#: A peer that takes longer has failed.
+PATIENCE = 30.0
+#: The AE title of every node and every downstream here.
+NODE, MODALITY, DOWNSTREAM = "DCMPRESS", "MODALITY", "DOWNSTREAM"
+
+
+def need(program: str) -> str:
+    """Return the path of `program`, or skip the test where it is not installed."""
+    path = shutil.which(program)
+    if path is None:
+        missing(f"{program} is not installed")
+    return path
+
+
+def missing(reason: str) -> None:
+    """Skip, or fail in CI, where nothing may be missing."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{reason}, and in CI no peer may be missing", pytrace=False)
+    pytest.skip(reason)
+
+
+def version(program: str) -> str:
+    """Return what `program --version` begins with, for the header of the test run."""
+    path = shutil.which(program)
+    if path is None:
+        return f"{program} absent"
+    shown = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+    first, *_ = [*filter(None, (shown.stdout + shown.stderr).splitlines()), "of unknown version"]
+    return first.strip("$ ").split("$")[0].strip()
+
+
+def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a peer's program to its end."""
+    return subprocess.run(
+        [need(program), *map(str, arguments)],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
+    """Wait for `condition` to hold."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.005)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# -- requestors ----------------------------------------------------------------------------------
+
+
+def storescu(
+    port: int, *files: Path, options: Iterable[object] = (), called: str = NODE
+) -> subprocess.CompletedProcess[str]:
+    """Send with DCMTK's storescu; its output tells the status of each instance."""
+    titles = ("-aet", MODALITY, "-aec", called)
+    return run("storescu", "-v", *titles, *options, "127.0.0.1", port, *files)
+
+
+def dcmsend(
+    port: int, *files: Path, options: Iterable[object] = (), called: str = NODE
+) -> subprocess.CompletedProcess[str]:
+    """Send with DCMTK's dcmsend."""
+    titles = ("-aet", MODALITY, "-aec", called)
+    return run("dcmsend", "-v", *titles, *options, "127.0.0.1", port, *files)
+
+
+def gdcmscu(port: int, *files: Path, called: str = NODE) -> subprocess.CompletedProcess[str]:
+    """Send with GDCM's gdcmscu."""
+    titles = ("--aetitle", MODALITY, "--call", called)
+    return run("gdcmscu", "--store", *titles, "127.0.0.1", port, *files)
+
+
+def echoscu(port: int, called: str = NODE) -> subprocess.CompletedProcess[str]:
+    """Send a C-ECHO with DCMTK's echoscu."""
+    return run("echoscu", "-v", "-aet", MODALITY, "-aec", called, "127.0.0.1", port)
+
+
+# -- downstream ----------------------------------------------------------------------------------
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def storescp(folder: Path, *options: str, port: int | None = None) -> Iterator[int]:
+    """Run DCMTK's storescp on a port, writing into `folder` what it gets, bit for bit."""
+    port = port or free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [need("storescp"), "-aet", DOWNSTREAM, "-od", str(folder), "+B", *options, str(port)]
+    with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: _listens(port), "storescp listens")
+            yield port
+        finally:
+            process.kill()
+
+
+@dataclass
+class Downstream:
+    """A pynetdicom SCP that answers with the statuses it was told to, the last one for ever."""
+
+    port: int
+    statuses: list[int]
+    received: list[tuple[str, str, bytes]] = field(default_factory=list)
+    answered: list[int] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def answer(self, event: evt.Event) -> Dataset:
+        """Note what came and give the next status."""
+        with self.lock:
+            code = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+            request = event.request
+            self.received.append(
+                (
+                    str(request.AffectedSOPInstanceUID),
+                    str(event.context.transfer_syntax),
+                    request.DataSet.getvalue(),
+                )
+            )
+            self.answered.append(code)
+        response = Dataset()
+        response.Status = code
+        if code:
+            response.ErrorComment = f"told to say {code:04X}"
+        return response
+
+
+@contextlib.contextmanager
+def downstream(
+    *statuses: int,
+    sop_classes: Iterable[str],
+    transfer_syntaxes: Iterable[str],
+    port: int | None = None,
+) -> Iterator[Downstream]:
+    """Run pynetdicom's SCP, as it comes."""
+    ae = AE(ae_title=DOWNSTREAM)
+    ae.supported_contexts = [
+        build_context(sop_class, list(transfer_syntaxes)) for sop_class in sop_classes
+    ]
+    peer = Downstream(port or free_port(), list(statuses) or [0])
+    server = ae.start_server(
+        ("127.0.0.1", peer.port), block=False, evt_handlers=[(evt.EVT_C_STORE, peer.answer)]
+    )
+    try:
+        yield peer
+    finally:
+        server.shutdown()
