@@ -63,7 +63,12 @@ def raw_vr(vr: bytes, order: ByteOrder) -> int:
 
 
 def vr_in_dictionary(tag: int) -> str | None:
-    """Return the VR that PS3.6 gives for a tag, which may be ambiguous, or None."""
+    """Return the VR that PS3.6 gives for a tag, which may be ambiguous, or None.
+
+    Private tags have none: repeating groups, (7Fxx,0010) for one, are even only (PS3.5 7.6).
+    """
+    if tag & 0x10000:
+        return None
     entry = DicomDictionary.get(tag)
     if entry is not None:
         return str(entry[0])

@@ -20,6 +20,9 @@ from __future__ import annotations
 
 import functools
 import struct
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
 
 from node.dicom import dictionary
 from node.dicom.dictionary import UNDEFINED_LENGTH, ByteOrder, raw_tag
@@ -43,6 +46,9 @@ from node.dicom.walk import Frame, Limits, Walker, refuse
 
 _PREAMBLE_BYTES = 128
 _FILE_META_GROUP = b"\x02\x00"
+_ORDER_OF_GROUP_0008: Final[Mapping[bytes, ByteOrder]] = MappingProxyType(
+    {b"\x08\x00": "<", b"\x00\x08": ">"}
+)
 #: PS3.10 Table 7.1-1 has 17 elements; what exceeds this is passed with the data set.
 _FILE_META_ELEMENTS = 100
 
@@ -197,19 +203,15 @@ def _end_of_file_meta(data: Buffer) -> int:
 def _layout_in_fact(data: Buffer, start: int, said: Layout) -> Layout:
     """Return the layout that the first element is in, as pydicom finds it out.
 
-    No first element has the 16 kB that would make its length look like a VR, and its group is
-    never so high that its two bytes could be the wrong way round.
+    No first element has the 16 kB that would make its length look like a VR. Nearly every data set
+    begins with group 0008, which tells the byte order; there is no group 0800.
     """
     head = bytes(data[start : start + 6])
     if len(head) < 6:
         return said
     vr = head[4:]
     if vr in dictionary.SHORT_FORM or vr in dictionary.LONG_FORM:
-        if head[0] and not head[1]:
-            return layout(True, "<")
-        if head[1] and not head[0]:
-            return layout(True, ">")
-        return layout(True, said.order)
+        return layout(True, _ORDER_OF_GROUP_0008.get(head[:2], said.order))
     if said.explicit and not looks_like_vr(vr):
         return layout(False, "<")
     return said
