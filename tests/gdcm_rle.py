@@ -53,7 +53,10 @@ def decode(encoded: bytes, layout: FrameLayout, photometric: str) -> bytes:
     element.SetValue(fragments.__ref__())
     owner = gdcm.ImageWriter()
     _describe(owner.GetImage(), element, layout, photometric, RLE)
-    return _as_bytes(owner.GetImage().GetBuffer())
+    native = owner.GetImage().GetBuffer()
+    if native is None:
+        raise ValueError("GDCM could not decode the frame")
+    return _as_bytes(native)
 
 
 def padded_size(encoded: bytes) -> int:
