@@ -15,9 +15,8 @@ import socket
 import ssl
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -64,7 +63,7 @@ class Tally:
     compressed: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
-    kept: Counter[str] = field(default_factory=Counter)
+    kept: dict[str, int] = field(default_factory=dict)
 
     def count(self, answer: Answer) -> None:
         """Add one instance that was answered."""
@@ -79,7 +78,7 @@ class Tally:
             self.bytes_out += stored.byte_count
         else:
             self.bytes_out += stored.received.byte_count
-            self.kept[stored.reason.value] += 1
+            self.kept[stored.reason.value] = self.kept.get(stored.reason.value, 0) + 1
 
 
 class Admission(Protocol):
@@ -100,8 +99,8 @@ class StoreSCP:
         self._receive = receive
         self._admission = admission
         self._lock = threading.Lock()
-        #: Everything since the start, and what each running association has sent.
-        self.tally = Tally()
+        # Everything since the start, and what each running association has sent.
+        self._total = Tally()
         self._running: dict[Any, tuple[float, Tally]] = {}
 
     def listen(
@@ -132,6 +131,12 @@ class StoreSCP:
             share_port=share_port,
         )
 
+    @property
+    def tally(self) -> Tally:
+        """What was received since the start; a copy."""
+        with self._lock:
+            return replace(self._total, kept=dict(self._total.kept))
+
     def _requested(self, event: Any) -> None:
         """Decide on an A-ASSOCIATE-RQ before pynetdicom negotiates it."""
         assoc = event.assoc
@@ -142,7 +147,7 @@ class StoreSCP:
         code, why = refusal
         log.warning("%s rejected: %s", _name(assoc), why)
         with self._lock:
-            self.tally.rejected += 1
+            self._total.rejected += 1
         assoc.acse.send_reject(*code)
 
     def _refusal(self, origin: Origin) -> tuple[tuple[int, int, int], str] | None:
@@ -162,7 +167,7 @@ class StoreSCP:
 
     def _established(self, event: Any) -> None:
         with self._lock:
-            self.tally.associations += 1
+            self._total.associations += 1
             self._running[event.assoc] = (time.monotonic(), Tally())
 
     def _ended(self, event: Any) -> None:
@@ -194,7 +199,7 @@ class StoreSCP:
         )
         answer = self._answer(event, received)
         with self._lock:
-            self.tally.count(answer)
+            self._total.count(answer)
             if event.assoc in self._running:
                 self._running[event.assoc][1].count(answer)
         if answer.stored is None:

@@ -6,6 +6,7 @@ making one that is not raises pydantic's `ValidationError`, a `ValueError`.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pydantic import ConfigDict, model_validator
@@ -54,6 +55,18 @@ class Settings(Section):
         if sentences := [conflict.sentence for conflict in found]:
             raise ValueError("; ".join(sentences))
         return self
+
+    def encode(self) -> str:
+        """Return the settings as one line of JSON, for another process of this node."""
+        return self.model_dump_json()
+
+    @classmethod
+    def decode(cls, line: str | bytes) -> Settings:
+        """Return the settings that `encode` made a line of."""
+        fields = json.loads(line)
+        for name in ("peers", "destinations"):
+            fields[name] = tuple(fields[name])
+        return cls.model_validate(fields)
 
     @property
     def relay(self) -> NetworkDestination | None:

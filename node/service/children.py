@@ -1,0 +1,129 @@
+"""The child processes of a node: started, heard, restarted with a throttle, stopped.
+
+A child that dies is started again at once; one that keeps dying soon after its start is started
+ever later, up to `SLOWEST_RESTART`. A child that has not reported for `SILENCE_SECONDS` hangs and
+is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+
+from node.service.bell import Bell
+from node.service.report import Report
+from node.settings import Settings
+
+log = logging.getLogger(__name__)
+
+FIRST_RESTART = 0.1
+SLOWEST_RESTART = 10.0
+#: A child that lived so long was healthy: its next death is restarted at once.
+HEALTHY_SECONDS = 10.0
+#: Thirty missed reports; encoding one very large instance does not stop them.
+SILENCE_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class Child:
+    """One child process and what it reported."""
+
+    role: str
+    settings: Settings
+    process: subprocess.Popen[bytes]
+    reports: int
+    started: float
+    heard: float
+    report: Report | None = None
+    _partial: bytes = b""
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether it has begun its work."""
+        return self.report is not None
+
+    def read_reports(self, now: float) -> None:
+        """Take what it has written."""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self.reports, 65536):
+                self._partial += data
+        *lines, self._partial = self._partial.split(b"\n")
+        if lines:
+            self.report = Report.decode(lines[-1])
+            self.heard = now
+
+    def ask_to_stop(self) -> None:
+        """Ask it to finish what is under way and end."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it now."""
+        self.process.kill()
+
+    def close(self) -> None:
+        """Give its descriptors back; its process has ended."""
+        os.close(self.reports)
+        if self.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
+
+
+def start(role: str, settings: Settings, bell: Bell, listening: int, lock: int) -> Child:
+    """Start a child. The spool's lock goes with it, so that an orphan still holds the spool."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(reading, False)
+    os.set_blocking(writing, False)
+    descriptors = [listening, bell.reading, bell.writing, writing]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "node.service.process", role, *map(str, descriptors)],
+        stdin=subprocess.PIPE,
+        pass_fds=[*descriptors, lock],
+    )
+    os.close(writing)
+    now = time.monotonic()
+    child = Child(role, settings, process, reading, now, now)
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(settings.encode().encode() + b"\n")
+        process.stdin.flush()
+    return child
+
+
+@dataclass(slots=True)
+class Throttle:
+    """When a child of one role may be started again."""
+
+    _delay: dict[str, float] = field(default_factory=dict)
+    _due: dict[str, list[float]] = field(default_factory=dict)
+
+    def died(self, role: str, lived: float, now: float) -> float:
+        """Note a death and return the seconds until the next start."""
+        last = self._delay.get(role, 0.0)
+        delay = 0.0 if lived >= HEALTHY_SECONDS else min(SLOWEST_RESTART, last * 2 or FIRST_RESTART)
+        self._delay[role] = delay
+        self._due.setdefault(role, []).append(now + delay)
+        return delay
+
+    def due(self, now: float) -> list[str]:
+        """Return the roles to start now, one for each death."""
+        ready = []
+        for role, times in self._due.items():
+            ready += [role for due in times if due <= now]
+            times[:] = [due for due in times if due > now]
+        return ready
+
+
+def describe_end(process: subprocess.Popen[bytes]) -> str:
+    """Return how a process ended, in words."""
+    code = process.returncode
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name
+    return f"{name}, perhaps out of memory" if name == "SIGKILL" else name

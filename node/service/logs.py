@@ -1,0 +1,68 @@
+"""Logging: one line an event on stderr, as text for people or as JSON for a log server.
+
+UIDs are logged, patient names and IDs never. What a peer sent is escaped, so that no value can
+begin a line of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+
+from node.settings import LogSettings
+
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+#: pynetdicom and pydicom tell at INFO what our own lines say in fewer words.
+_CHATTY = ("pynetdicom", "pydicom", "uvicorn")
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-01-31 12:00:00.123 INFO message`, control characters escaped."""
+
+    default_msec_format = "%s.%03d"
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line, and a traceback indented below it where there is one."""
+        line, *trace = super().format(record).split("\n", 1)
+        escaped = "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
+        return "\n".join([escaped, *(text.replace("\n", "\n    ") for text in trace)])
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the object; times are UTC."""
+        seconds = time.gmtime(record.created)
+        fields = {
+            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', seconds)}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "process": record.process,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields, ensure_ascii=True)
+
+
+def configure(settings: LogSettings) -> None:
+    """Set up logging for this process; for programs of ours, not for ones that embed a node."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JSONFormatter() if settings.format == "json" else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    level = _LEVELS[settings.level]
+    root.setLevel(level)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))

@@ -1,0 +1,138 @@
+"""A child process of the node: a receiver or the deliverer. Run by the supervisor, not by people.
+
+    python -m node.service.process receiver|deliverer LISTENING READING WRITING REPORT
+
+The numbers are inherited descriptors: the listening socket, the bell's two ends, and the pipe for
+reports. Settings come as one line of JSON on stdin, which then stays open for as long as the
+supervisor lives: when it closes, the child finishes what is under way and ends. SIGTERM asks for
+the same. The first report says that the child is at work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+from types import FrameType
+from typing import Protocol
+
+from node.service import logs
+from node.service.bell import Bell
+from node.service.deliverer import Deliverer
+from node.service.node import open_spool
+from node.service.receiver import Receiver
+from node.service.report import Report
+from node.settings import Settings
+
+#: Seconds between two reports; the supervisor takes a child for hung after many of them.
+REPORT_EVERY = 1.0
+#: Seconds that running associations have to end when the node stops.
+DRAIN_SECONDS = 30.0
+
+
+class Work(Protocol):
+    """What a child does until it is asked to stop."""
+
+    def tick(self) -> None:
+        """Do what is due once a second; raises where the work cannot go on."""
+
+    def report(self) -> Report:
+        """Say what was done."""
+
+    def stop(self) -> None:
+        """Finish what is under way."""
+
+
+class Receiving:
+    """The work of a receiver."""
+
+    def __init__(self, settings: Settings, bell: Bell, listening: int) -> None:
+        self._receiver = Receiver(settings, open_spool(settings), bell)
+        self._receiver.start(socket.socket(fileno=listening))
+
+    def tick(self) -> None:
+        """Release what is idle."""
+        self._receiver.tick()
+
+    def report(self) -> Report:
+        """Say what was received."""
+        return Report(tally=self._receiver.tally, active_associations=self._receiver.associations)
+
+    def stop(self) -> None:
+        """Take no new association and let those that run end."""
+        self._receiver.stop(DRAIN_SECONDS)
+
+
+class Delivering:
+    """The work of the deliverer."""
+
+    def __init__(self, settings: Settings, bell: Bell) -> None:
+        self._deliverer = Deliverer(settings, open_spool(settings), bell)
+        self._deliverer.start()
+
+    def tick(self) -> None:
+        """Raise where a loop has died: the process ends and is started again."""
+        if not self._deliverer.is_alive:
+            raise RuntimeError("a delivery loop ended")
+
+    def report(self) -> Report:
+        """Say what was delivered."""
+        return Report(destinations=self._deliverer.progress)
+
+    def stop(self) -> None:
+        """Finish the instances that are being sent."""
+        self._deliverer.stop()
+
+
+def main(arguments: list[str]) -> None:
+    """Do the work of one child."""
+    role, listening, reading, writing, reporting = arguments[0], *map(int, arguments[1:])
+    settings = Settings.decode(sys.stdin.buffer.readline())
+    logs.configure(settings.log)
+    asked = _signals()
+    bell = Bell(reading, writing)
+    work: Work = (
+        Receiving(settings, bell, listening) if role == "receiver" else Delivering(settings, bell)
+    )
+    try:
+        while _may_go_on(asked):
+            work.tick()
+            _send(reporting, work.report())
+    finally:
+        work.stop()
+    with contextlib.suppress(OSError):
+        _send(reporting, work.report())
+
+
+def _signals() -> int:
+    """Return a descriptor that becomes readable when SIGTERM came."""
+    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def ask(_: int, __: FrameType | None) -> None:
+        os.write(writing, b"!")
+
+    signal.signal(signal.SIGTERM, ask)
+    # Ctrl-C reaches the whole group of processes; the supervisor decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return reading
+
+
+def _may_go_on(asked: int) -> bool:
+    """Wait until the next report is due; False when the work has to end."""
+    ends = select.poll()
+    ends.register(asked, select.POLLIN)
+    ends.register(sys.stdin.fileno(), select.POLLIN | select.POLLHUP)
+    return not ends.poll(REPORT_EVERY * 1000)
+
+
+def _send(reporting: int, report: Report) -> None:
+    # A supervisor that does not read loses reports, and nothing else.
+    with contextlib.suppress(BlockingIOError):
+        os.write(reporting, report.encode())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,58 @@
+"""What the processes of a node tell their supervisor, and what it makes of it.
+
+Each child writes one JSON line a second; the supervisor adds them up. Reports are totals since
+the child's start, so a lost line is no loss; the totals of a child that ended are kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+
+from node.delivery.loop import Progress
+from node.network.store_scp import Tally
+
+
+@dataclass(slots=True)
+class Report:
+    """One child's totals."""
+
+    tally: Tally = field(default_factory=Tally)
+    active_associations: int = 0
+    destinations: dict[str, Progress] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """Return one line."""
+        return json.dumps(asdict(self), separators=(",", ":")).encode() + b"\n"
+
+    @classmethod
+    def decode(cls, line: bytes) -> Report:
+        """Return what `encode` made a line of."""
+        fields = json.loads(line)
+        return cls(
+            tally=Tally(**fields["tally"]),
+            active_associations=fields["active_associations"],
+            destinations={
+                name: Progress(**progress) for name, progress in fields["destinations"].items()
+            },
+        )
+
+
+def total(reports: Iterable[Report]) -> Report:
+    """Return the sum of what several processes reported."""
+    result = Report()
+    for report in reports:
+        mine, theirs = result.tally, report.tally
+        mine.associations += theirs.associations
+        mine.rejected += theirs.rejected
+        mine.instances += theirs.instances
+        mine.refused += theirs.refused
+        mine.compressed += theirs.compressed
+        mine.bytes_in += theirs.bytes_in
+        mine.bytes_out += theirs.bytes_out
+        mine.kept = dict(Counter(mine.kept) + Counter(theirs.kept))
+        result.active_associations += report.active_associations
+        result.destinations |= report.destinations
+    return result

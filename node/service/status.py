@@ -1,0 +1,123 @@
+"""What a node is doing, as one value: the status page, the metrics and the API are views of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+from node.delivery.loop import Progress
+from node.service.destinations import queued_destinations
+from node.service.pipeline import has_room
+from node.service.report import Report
+from node.settings import DiskDestination, NetworkDestination, Settings
+from node.spool import Entry, Spool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationStatus:
+    """One destination: where it is, what waits for it, what it was last heard saying."""
+
+    name: str
+    where: str
+    queued: int
+    oldest_seconds: float
+    failed: int
+    delivered: int
+    last_error: str
+    retry_in_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """One moment of a node. Byte counts are of data sets; times are in seconds."""
+
+    ae_title: str
+    address: str
+    verdict: str
+    is_ready: bool
+    associations: int
+    associations_total: int
+    rejected_total: int
+    instances_total: int
+    refused_total: int
+    compressed_total: int
+    bytes_in_total: int
+    bytes_out_total: int
+    kept_total: dict[str, int]
+    waiting: int
+    free_bytes: int
+    destinations: tuple[DestinationStatus, ...]
+
+
+def snapshot(
+    settings: Settings, address: tuple[str, int], spool: Spool, report: Report, *, ready: bool
+) -> Snapshot:
+    """Return what is known now: what the processes reported, and what the spool holds."""
+    destinations = tuple(
+        _destination(destination, spool, report.destinations.get(destination.name, Progress()))
+        for destination in queued_destinations(settings)
+    )
+    room = has_room(spool, settings.spool)
+    tally = report.tally
+    disk = os.statvfs(spool.root)
+    return Snapshot(
+        ae_title=settings.node.ae_title,
+        address=f"{address[0]}:{address[1]}",
+        verdict=_verdict(destinations, room=room, ready=ready),
+        is_ready=ready and room,
+        associations=report.active_associations,
+        associations_total=tally.associations,
+        rejected_total=tally.rejected,
+        instances_total=tally.instances,
+        refused_total=tally.refused,
+        compressed_total=tally.compressed,
+        bytes_in_total=tally.bytes_in,
+        bytes_out_total=tally.bytes_out,
+        kept_total=dict(tally.kept),
+        waiting=sum(1 for _ in spool.received()),
+        free_bytes=disk.f_bavail * disk.f_frsize,
+        destinations=destinations,
+    )
+
+
+def _destination(
+    destination: DiskDestination | NetworkDestination, spool: Spool, progress: Progress
+) -> DestinationStatus:
+    queued = list(spool.queued(destination.name))
+    return DestinationStatus(
+        name=destination.name,
+        where=str(
+            destination.directory
+            if isinstance(destination, DiskDestination)
+            else destination.address
+        ),
+        queued=len(queued),
+        oldest_seconds=_age(queued[0]) if queued else 0.0,
+        failed=sum(1 for _ in spool.failed(destination.name)),
+        delivered=progress.delivered,
+        last_error=progress.last_error,
+        retry_in_seconds=progress.waiting_for_seconds,
+    )
+
+
+def _age(entry: Entry) -> float:
+    try:
+        return max(0.0, time.time() - entry.path.stat().st_mtime)
+    except OSError:
+        return 0.0
+
+
+def _verdict(destinations: tuple[DestinationStatus, ...], *, room: bool, ready: bool) -> str:
+    """Return the one line that an administrator reads first."""
+    if not ready:
+        return "starting"
+    if not room:
+        return "refusing instances: free disk space is below the reserve"
+    down = [item.name for item in destinations if item.retry_in_seconds]
+    if down:
+        return f"destination {', '.join(down)} is not answering; instances are safe and wait"
+    failed = sum(item.failed for item in destinations)
+    if failed:
+        return f"{failed} instances were refused by a destination and wait for a decision"
+    return "all good"

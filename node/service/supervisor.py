@@ -1,0 +1,237 @@
+"""The supervisor: starts, watches, restarts and stops the processes of a node. It does no work.
+
+It owns the listening socket, the spool's lock, the bell and the status server; receivers and the
+deliverer get what they need by inheritance. Signal handlers only leave a note; the loop acts.
+
+    SIGTERM, SIGINT  take no new association, let running ones end, finish deliveries, exit 0
+    SIGHUP           read the settings again; bad ones are refused and the old ones stay
+
+Raises `CannotWrite` for a port or a spool that is taken, `BadConfiguration` for an encoder that is
+not installed, before anything was started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from node.errors import BadConfiguration, NodeError
+from node.network.ports import listening_socket
+from node.pixels.codecs import check_installed
+from node.service import children, systemd
+from node.service.bell import Bell
+from node.service.children import Child, Throttle
+from node.service.node import open_spool
+from node.service.process import DRAIN_SECONDS
+from node.service.receiver import options_of
+from node.service.report import Report, total
+from node.service.status import Snapshot, snapshot
+from node.service.web import StatusServer
+from node.settings import Settings
+
+log = logging.getLogger(__name__)
+
+RECEIVER = "receiver"
+DELIVERER = "deliverer"
+#: The loop looks at its children at least so often, in seconds.
+_LOOK_EVERY = 0.5
+#: What a child gets after the drain before it is killed.
+_GRACE_SECONDS = 5.0
+
+
+class Supervisor:
+    """One running node: call `run`."""
+
+    def __init__(self, settings: Settings, reload: Callable[[], Settings]) -> None:
+        check_installed(options_of(settings.compression))
+        self._settings = settings
+        self._reload = reload
+        self._spool = open_spool(settings)
+        self._lock = self._spool.lock()
+        self._recovered = self._spool.recover()
+        host, port = settings.node.host, settings.node.port
+        self._listening = systemd.inherited_socket() or listening_socket(host, port)
+        self._bell = Bell.make()
+        self._throttle = Throttle()
+        self._children: list[Child] = []
+        self._leaving: list[Child] = []
+        self._past = Report()
+        self._notes, self._note = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._status = StatusServer(settings.status, self.snapshot)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the node listens."""
+        host, port = self._listening.getsockname()[:2]
+        return str(host), int(port)
+
+    def snapshot(self) -> Snapshot:
+        """Return what the node is doing, for people and for monitoring."""
+        reports = [child.report for child in self._children if child.report is not None]
+        done = total([self._past, *reports])
+        return snapshot(
+            self._settings, self.address, self._spool, done, ready=self._is_complete()
+        )
+
+    def run(self) -> None:
+        """Run the node until a signal ends it."""
+        if self._recovered.removed or self._recovered.received:
+            log.info(
+                "recovered the spool: %d incomplete entries removed, %d go on",
+                self._recovered.removed,
+                self._recovered.received,
+            )
+        self._handle_signals()
+        self._status.start()
+        self._start_all()
+        try:
+            self._loop()
+        finally:
+            systemd.notify("STOPPING=1")
+            self._stop()
+
+    def _start_all(self) -> None:
+        for _ in range(self._settings.node.receivers):
+            self._start(RECEIVER)
+        self._start(DELIVERER)
+
+    def _start(self, role: str) -> None:
+        listening = self._listening.fileno()
+        child = children.start(role, self._settings, self._bell, listening, self._lock)
+        self._children.append(child)
+
+    def _loop(self) -> None:
+        announced = False
+        while True:
+            for number in self._wait():
+                if number in (signal.SIGTERM, signal.SIGINT):
+                    return
+                self._take_new_settings()
+            now = time.monotonic()
+            self._look_after(now)
+            for role in self._throttle.due(now):
+                self._start(role)
+            if not self._is_complete():
+                continue
+            if not announced:
+                self._announce()
+                announced = True
+            systemd.notify("WATCHDOG=1")
+
+    def _is_complete(self) -> bool:
+        """Tell whether every process of the node is there and at work."""
+        wanted = self._settings.node.receivers + 1
+        return sum(child.is_ready for child in self._children) == wanted
+
+    def _announce(self) -> None:
+        host, port = self.address
+        print(f"listening AE={self._settings.node.ae_title} {host}:{port}", flush=True)
+        systemd.notify(f"READY=1\nSTATUS=listening on {host}:{port}")
+
+    def _wait(self) -> bytes:
+        """Wait for a signal or a report, at most `_LOOK_EVERY`; return the signals' numbers."""
+        poll = select.poll()
+        poll.register(self._notes, select.POLLIN)
+        for child in self._children:
+            poll.register(child.reports, select.POLLIN)
+        poll.poll(_LOOK_EVERY * 1000)
+        with contextlib.suppress(BlockingIOError):
+            return os.read(self._notes, 64)
+        return b""
+
+    def _look_after(self, now: float) -> None:
+        for child in [*self._children, *self._leaving]:
+            child.read_reports(now)
+            if child.process.poll() is not None:
+                self._bury(child, now)
+            elif now - child.heard > children.SILENCE_SECONDS and child in self._children:
+                log.error("%s %d hangs: killing it", child.role, child.process.pid)
+                child.kill()
+
+    def _bury(self, child: Child, now: float) -> None:
+        """Take leave of a child that ended, and plan its successor unless it was told to go."""
+        if child.report is not None:
+            self._past = total([self._past, child.report])
+            self._past.active_associations = 0
+        child.close()
+        if child in self._leaving:
+            self._leaving.remove(child)
+            return
+        self._children.remove(child)
+        delay = self._throttle.died(child.role, now - child.started, now)
+        log.error(
+            "%s %d ended: %s; starting again in %.1f s",
+            child.role,
+            child.process.pid,
+            children.describe_end(child.process),
+            delay,
+        )
+
+    def _take_new_settings(self) -> None:
+        """Replace the children by ones with new settings; the old ones finish their work."""
+        try:
+            settings = self._reload()
+            check_installed(options_of(settings.compression))
+            self._require_reloadable(settings)
+        except NodeError as failure:
+            log.error("the new settings are not used, the old ones stay:\n%s", failure)
+            return
+        systemd.notify("RELOADING=1")
+        log.info("settings read again")
+        self._settings = settings
+        receivers = [child for child in self._children if child.role == RECEIVER]
+        for child in receivers:
+            self._leave(child)
+        # Two deliverers would send everything twice: the old one ends before the new one starts.
+        for child in [child for child in self._children if child.role == DELIVERER]:
+            self._leave(child)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.process.wait(DRAIN_SECONDS)
+        self._start_all()
+        systemd.notify("READY=1")
+
+    def _leave(self, child: Child) -> None:
+        child.ask_to_stop()
+        self._children.remove(child)
+        self._leaving.append(child)
+
+    def _require_reloadable(self, settings: Settings) -> None:
+        old, new = self._settings.node, settings.node
+        fixed = ("host", "port", "state_directory")
+        changed = [name for name in fixed if getattr(old, name) != getattr(new, name)]
+        if changed or settings.status != self._settings.status:
+            names = ", ".join([f"node.{name}" for name in changed] or ["status"])
+            raise BadConfiguration(f"{names} can only change with a restart")
+
+    def _stop(self) -> None:
+        """End everything: receivers first, so that what they committed can still be handed on."""
+        self._status.stop()
+        with contextlib.suppress(OSError):
+            self._listening.close()
+        for role in (RECEIVER, DELIVERER):
+            going = [c for c in [*self._children, *self._leaving] if c.role == role]
+            for child in going:
+                child.ask_to_stop()
+            deadline = time.monotonic() + DRAIN_SECONDS + _GRACE_SECONDS
+            for child in going:
+                try:
+                    child.process.wait(max(0.0, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    log.error("%s %d does not end: killing it", role, child.process.pid)
+                    child.kill()
+                    child.process.wait()
+
+    def _handle_signals(self) -> None:
+        def note(number: int, _: FrameType | None) -> None:
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._note, bytes([number]))
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, note)

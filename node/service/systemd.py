@@ -1,0 +1,48 @@
+"""systemd's protocols, as far as a service needs them: notification and socket activation.
+
+Both are promised to be stable: sd_notify(3), sd_listen_fds(3). Without systemd nothing happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import MutableMapping
+
+_FIRST_DESCRIPTOR = 3
+
+
+def notify(message: str, environ: MutableMapping[str, str] = os.environ) -> None:
+    """Tell the service manager something: READY=1, STOPPING=1, WATCHDOG=1, STATUS=…"""
+    address = environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager,
+    ):
+        manager.sendto(message.encode(), address)
+
+
+def watchdog_seconds(environ: MutableMapping[str, str] = os.environ) -> float | None:
+    """Return how often WATCHDOG=1 is due at the latest; None where no watchdog waits for it."""
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    microseconds = environ.get("WATCHDOG_USEC", "")
+    return int(microseconds) / 1e6 if microseconds.isdigit() else None
+
+
+def inherited_socket(environ: MutableMapping[str, str] = os.environ) -> socket.socket | None:
+    """Return the listening socket of a socket unit; None where there is none.
+
+    The variables are removed, so that no child takes them for its own.
+    """
+    meant_for = environ.pop("LISTEN_PID", "")
+    count = environ.pop("LISTEN_FDS", "0")
+    environ.pop("LISTEN_FDNAMES", None)
+    if meant_for != str(os.getpid()) or not count.isdigit() or int(count) < 1:
+        return None
+    return socket.socket(fileno=_FIRST_DESCRIPTOR)

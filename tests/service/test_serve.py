@@ -1,0 +1,311 @@
+"""The real command: its one line, its signals, its exit codes, its processes killed."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.uid import generate_uid
+
+from node.dicom.contexts import Proposal
+from node.dicom.uids import EXPLICIT_VR_LE
+from node.network.store_scu import Peer, connect
+from node.service.node import Node
+from node.settings import DiskDestination, NodeSettings, Settings, SpoolSettings
+
+ENVIRONMENT = {
+    **os.environ,
+    "DCMPRESS__SPOOL__RESERVE_BYTES": "0",
+    "DCMPRESS__SPOOL__RESERVE_PERCENT": "0",
+}
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Served:
+    """A `dcmpress serve` and what it printed."""
+
+    def __init__(self, root: Path, *arguments: str) -> None:
+        self.root = root
+        self.status_port = free_port()
+        self.log = root / "log"
+        self.process = subprocess.Popen(
+            [
+                sys.executable, "-m", "node", "serve", "--port", "0",
+                "--state", str(root / "state"), "--store", str(root / "out"),
+                "--status-port", str(self.status_port), "--receivers", "2", *arguments,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=self.log.open("ab"),
+            text=True,
+            env=ENVIRONMENT,
+            cwd=root,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        self.line = self.process.stdout.readline()
+        assert self.line.startswith("listening AE="), self.log.read_text()
+        self.port = int(self.line.rsplit(":", 1)[1])
+
+    def children(self) -> dict[str, list[int]]:
+        """Process IDs by role."""
+        found: dict[str, list[int]] = {"receiver": [], "deliverer": []}
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        for child in path.read_text().split():
+            with contextlib.suppress(OSError, IndexError):
+                words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+                role = words[words.index(b"node.service.process") + 1].decode()
+                found[role].append(int(child))
+        return found
+
+    def status(self) -> dict[str, object]:
+        url = f"http://127.0.0.1:{self.status_port}/api/v1/status"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return dict(json.load(answer))
+
+    def stored(self) -> list[Path]:
+        return sorted((self.root / "out").rglob("*.dcm"))
+
+    def send(self, count: int = 1) -> list[str]:
+        """Send CT instances and return their UIDs, each answered with Success."""
+        ds = pydicom.dcmread(pydicom.examples.get_path("ct"))
+        peer = Peer(
+            ae_title="DCMPRESS", host="127.0.0.1", port=self.port, calling_ae_title="TEST"
+        )
+        scu = connect(peer, [Proposal(ds.SOPClassUID, EXPLICIT_VR_LE)])
+        sent = []
+        for _ in range(count):
+            ds.SOPInstanceUID = generate_uid()
+            response = scu.send(
+                ds.SOPClassUID, ds.SOPInstanceUID, EXPLICIT_VR_LE, [encoded(ds)]
+            )
+            assert response.status == 0
+            sent.append(str(ds.SOPInstanceUID))
+        scu.close()
+        return sent
+
+
+def encoded(ds: pydicom.Dataset) -> bytes:
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_dataset
+
+    stream = DicomBytesIO()
+    stream.is_little_endian, stream.is_implicit_VR = True, False
+    write_dataset(stream, ds)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    served = Served(tmp_path)
+    yield served
+    served.process.kill()
+    served.process.wait()
+
+
+def test_it_says_where_it_listens(served: Served) -> None:
+    assert served.line == f"listening AE=DCMPRESS 127.0.0.1:{served.port}\n"
+
+
+def test_what_it_acknowledges_is_compressed_and_on_disk(served: Served) -> None:
+    sent = served.send(3)
+    wait_for(lambda: len(served.stored()) == 3)
+    assert {path.stem for path in served.stored()} == set(sent)
+    for path in served.stored():
+        ds = pydicom.dcmread(path)
+        assert ds.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.5"
+        assert (ds.pixel_array == pydicom.examples.ct.pixel_array).all()
+
+
+def test_the_status_page_and_its_numbers(served: Served) -> None:
+    served.send(2)
+    wait_for(lambda: served.status()["instances_total"] == 2)
+    wait_for(lambda: served.status()["destinations"][0]["delivered"] == 2)  # type: ignore[index]
+    assert served.status()["verdict"] == "all good"
+    for path, wanted in (
+        ("/", "all good"),
+        ("/healthz", "ok"),
+        ("/readyz", "all good"),
+        ("/metrics", "dcmpress_instances_received_total 2.0"),
+    ):
+        url = f"http://127.0.0.1:{served.status_port}{path}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert wanted in answer.read().decode(), path
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_0_and_leaves_no_process(
+    served: Served, number: signal.Signals
+) -> None:
+    served.send(5)
+    children = sum(served.children().values(), [])
+    assert len(children) == 3
+    served.process.send_signal(number)
+    assert served.process.wait(30) == 0
+    wait_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+
+
+def test_running_associations_may_end_while_it_stops(served: Served) -> None:
+    ds = pydicom.examples.ct
+    peer = Peer(ae_title="DCMPRESS", host="127.0.0.1", port=served.port, calling_ae_title="T")
+    scu = connect(peer, [Proposal(ds.SOPClassUID, EXPLICIT_VR_LE)])
+    served.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: not _answers(served.port))
+    response = scu.send(ds.SOPClassUID, ds.SOPInstanceUID, EXPLICIT_VR_LE, [encoded(ds)])
+    assert response.status == 0
+    scu.close()
+    assert served.process.wait(30) == 0
+    state = served.root / "state" / "spool"
+    assert len(served.stored()) + len(list(state.rglob("*.dcm"))) >= 1
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("role", ["receiver", "deliverer"])
+def test_a_process_that_is_killed_is_started_again(served: Served, role: str) -> None:
+    before = served.children()[role]
+    for child in before:
+        os.kill(child, signal.SIGKILL)
+    wait_for(
+        lambda: (
+            len(served.children()[role]) == len(before)
+            and not set(before) & set(served.children()[role])
+        )
+    )
+    served.send(2)
+    wait_for(lambda: len(served.stored()) == 2)
+
+
+def test_what_was_acknowledged_before_the_supervisor_was_killed_is_delivered_by_the_next(
+    tmp_path: Path,
+) -> None:
+    first = Served(tmp_path)
+    for child in first.children()["deliverer"]:
+        os.kill(child, signal.SIGSTOP)
+    sent = first.send(5)
+    children = sum(first.children().values(), [])
+    first.process.kill()
+    first.process.wait()
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+    wait_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    second = Served(tmp_path)
+    try:
+        wait_for(lambda: {path.stem for path in second.stored()} == set(sent))
+    finally:
+        second.process.kill()
+        second.process.wait()
+
+
+def test_orphans_end_by_themselves(served: Served) -> None:
+    children = sum(served.children().values(), [])
+    served.process.kill()
+    served.process.wait()
+    wait_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+
+
+def test_new_settings_are_taken_and_bad_ones_are_refused(tmp_path: Path) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text("[compression]\ntransfer_syntax = 'RLELossless'\n")
+    served = Served(tmp_path, str(config))
+    try:
+        served.send()
+        wait_for(lambda: len(served.stored()) == 1)
+        before = served.children()
+        config.write_text("[compression]\ntransfer_syntax = 'none'\n")
+        served.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: not set(before["receiver"]) & set(served.children()["receiver"]))
+        wait_for(lambda: served.status()["is_ready"])
+        [uid] = served.send()
+        wait_for(lambda: len(served.stored()) == 2)
+        [path] = [path for path in served.stored() if path.stem == uid]
+        assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == EXPLICIT_VR_LE
+        config.write_text("[compression]\ntransfer_syntaxx = 'none'\n")
+        served.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "transfer_syntaxx" in served.log.read_text())
+        served.send()
+        wait_for(lambda: len(served.stored()) == 3)
+    finally:
+        served.process.kill()
+        served.process.wait()
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "node", *arguments],
+        capture_output=True, text=True, timeout=60, cwd=cwd, env=ENVIRONMENT,
+    )  # fmt: skip
+
+
+def test_a_port_in_use_is_73_and_says_who_has_it(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ended = run("serve", "--port", str(port), "--state", "state", cwd=tmp_path)
+    assert ended.returncode == 73
+    assert f"port {port} is in use by " in ended.stderr
+    assert f"(process {os.getpid()})" in ended.stderr
+
+
+def test_a_second_node_on_one_state_directory_is_73(served: Served) -> None:
+    ended = run("serve", "--port", "0", "--state", "state", cwd=served.root)
+    assert ended.returncode == 73
+    assert "another node is running" in ended.stderr
+
+
+def test_a_bad_configuration_is_78_with_every_error_and_its_line(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text("[node]\nprot = 11112\nae_title = ''\n")
+    ended = run("serve", "node.toml", cwd=tmp_path)
+    assert ended.returncode == 78
+    assert "node.toml:2:1" in ended.stderr
+    assert "node.toml:3:" in ended.stderr
+
+
+def test_a_state_directory_that_cannot_be_made_is_73(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ended = run("serve", "--port", "0", "--state", "file/state", cwd=tmp_path)
+    assert ended.returncode == 73
+    assert "cannot be used" in ended.stderr
+
+
+def test_a_node_inside_a_program(tmp_path: Path) -> None:
+    settings = Settings(
+        node=NodeSettings(port=0, state_directory=tmp_path / "state"),
+        spool=SpoolSettings(reserve_bytes=0, reserve_percent=0),
+        destinations=(DiskDestination(name="disk", directory=tmp_path / "out"),),
+    )
+    with Node(settings) as node:
+        ds = pydicom.examples.mr
+        host, port = node.address
+        peer = Peer(ae_title="DCMPRESS", host=host, port=port, calling_ae_title="TEST")
+        scu = connect(peer, [Proposal(ds.SOPClassUID, EXPLICIT_VR_LE)])
+        scu.send(ds.SOPClassUID, ds.SOPInstanceUID, EXPLICIT_VR_LE, [encoded(ds)])
+        scu.close()
+        wait_for(lambda: node.progress["disk"].delivered == 1)
+        assert node.tally.instances == 1
+    [path] = (tmp_path / "out").rglob("*.dcm")
+    assert (pydicom.dcmread(path).pixel_array == ds.pixel_array).all()
