@@ -89,7 +89,9 @@ class Deliverer:
             self._bell.wait(_LOOK_EVERY)
 
     def _fan_out(self) -> None:
-        for entry in self._spool.received():
-            self._spool.fan_out(entry, self._loops)
-            for loop in self._loops.values():
-                loop.wake.set()
+        entries = list(self._spool.received())
+        if not entries:
+            return
+        self._spool.fan_out(entries, self._loops)
+        for loop in self._loops.values():
+            loop.wake.set()

@@ -18,7 +18,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -124,17 +124,21 @@ class Spool:
         """Yield the entries that wait for `destination`, oldest first."""
         return self._list(State.QUEUED, destination)
 
-    def fan_out(self, entry: Entry, destinations: Iterable[str]) -> None:
-        """Queue a received entry for every destination, then let go of its received name."""
-        state = after(entry.state, Step.FAN_OUT)
-        assert state is not None
+    def fan_out(self, entries: Sequence[Entry], destinations: Collection[str]) -> None:
+        """Queue received entries for every destination, then let go of their received names.
+
+        One sync of a queue covers all of them.
+        """
         for destination in destinations:
-            folder = self.root / state / destination
-            # The link is there already where a crash interrupted an earlier fan-out.
-            with contextlib.suppress(FileExistsError):
-                self.disk.link(entry.path, folder / entry.name)
-            self.disk.sync_folder(folder)
-        self.disk.remove(entry.path)
+            for entry in entries:
+                state = after(entry.state, Step.FAN_OUT)
+                assert state is not None
+                # The link is there already where a crash interrupted an earlier fan-out.
+                with contextlib.suppress(FileExistsError):
+                    self.disk.link(entry.path, self.root / state / destination / entry.name)
+            self.disk.sync_folder(self.root / State.QUEUED / destination)
+        for entry in entries:
+            self.disk.remove(entry.path)
 
     def delivered(self, entry: Entry) -> None:
         """Let go of an entry that its destination has."""

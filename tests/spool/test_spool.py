@@ -46,7 +46,7 @@ def test_an_entry_goes_from_receipt_to_every_destination(tmp_path: Path) -> None
     spool = make(tmp_path, "disk", "pacs")
     entry = put(spool)
     assert files(spool) == {"received"}
-    spool.fan_out(entry, ["disk", "pacs"])
+    spool.fan_out([entry], ["disk", "pacs"])
     assert files(spool) == {"queued/disk", "queued/pacs"}
     [first] = spool.queued("disk")
     assert first.path.read_bytes() == b"instance"
@@ -71,7 +71,7 @@ def test_entries_come_in_the_order_of_receipt(tmp_path: Path) -> None:
 def test_a_refused_entry_is_kept_with_its_reason_until_a_human_decides(tmp_path: Path) -> None:
     spool = make(tmp_path, "pacs")
     for _ in range(2):
-        spool.fan_out(put(spool), ["pacs"])
+        spool.fan_out([put(spool)], ["pacs"])
     for entry in spool.queued("pacs"):
         spool.refused(entry, "it said 0122")
     retried, dropped = spool.failed("pacs")
@@ -98,7 +98,7 @@ def test_a_fan_out_that_was_interrupted_is_repeated_without_harm(tmp_path: Path)
     spool = make(tmp_path, "disk", "pacs")
     entry = put(spool)
     os.link(entry.path, spool.root / "queued" / "disk" / entry.name)
-    spool.fan_out(entry, ["disk", "pacs"])
+    spool.fan_out([entry], ["disk", "pacs"])
     assert files(spool) == {"queued/disk", "queued/pacs"}
 
 
