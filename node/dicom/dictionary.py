@@ -79,6 +79,7 @@ def vr_in_dictionary(tag: int) -> str | None:
     return None
 
 
+@functools.lru_cache(maxsize=4096)
 def vr_for_implicit(tag: int) -> str:
     """Return the VR of an element that came without one; `US or SS` and `US or OW` stay open.
 
@@ -121,7 +122,8 @@ def plain_vrs() -> tuple[Mapping[int, bytes], Mapping[int, bytes]]:
     """
     short_form, long_form = {}, {}
     marks = {ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION}
-    for tag in DicomDictionary.keys() - marks - {_PIXEL_REPRESENTATION}:
+    group_lengths = {tag & ~0xFFFF for tag in DicomDictionary}
+    for tag in (DicomDictionary.keys() | group_lengths) - marks - {_PIXEL_REPRESENTATION}:
         vr = vr_for_implicit(tag).encode()
         if vr in SHORT_FORM:
             short_form[raw_tag(tag, "<")] = vr

@@ -7,6 +7,7 @@ replaced when it is. Raises as `node.dicom.convert` says.
 
 from __future__ import annotations
 
+import abc
 import array
 import struct
 from typing import Final, TypeAlias
@@ -15,7 +16,6 @@ from node.dicom import dictionary
 from node.dicom.dictionary import UNDEFINED_LENGTH, US_OR_OW, US_OR_SS, ByteOrder, raw_tag
 from node.dicom.encoded import PIXEL_REPRESENTATION
 from node.dicom.layout import Buffer, Header, Layout, content_layout, layout
-from node.dicom.scan import Scanner
 from node.dicom.walk import Frame, Limits, Walker
 from node.errors import NodeError
 
@@ -60,7 +60,7 @@ class _Level:
         self.lut_entries: int | None = None
 
 
-class Rewriter(Walker):
+class Rewriter(Walker, abc.ABC):
     """A walk that writes what it passes; what it wrote is had by `chunks`."""
 
     __slots__ = ("_has_views", "_target_order", "_view", "growth", "levels", "pieces")
@@ -87,9 +87,9 @@ class Rewriter(Walker):
                 begin = index + 1
         return [*chunks, b"".join(self.pieces[begin:])]
 
+    @abc.abstractmethod
     def sequence_prefix(self, offset: int, header: Header) -> bytes:
         """Return all of a sequence's header but its length, and count what it grows by."""
-        raise NotImplementedError
 
     def entered(self, offset: int, header: Header, outer: Frame, inner: Frame) -> None:
         """Write the header, with the length that it has so far."""
@@ -136,7 +136,9 @@ class Rewriter(Walker):
         form = content_layout(self.data, header.value_offset)
         if form.explicit or form.order != "<":
             raise CannotConvert("A sequence without VR is not Implicit VR Little Endian inside.")
-        return Scanner(self.data, self.limits).end_of_sequence(header.value_offset, frame.end, form)
+        inside = Walker(self.data, self.limits)
+        inside.budget = self.budget
+        return inside.end_of_sequence(header.value_offset, frame.end, form)
 
 
 class ImplicitToExplicit(Rewriter):
@@ -153,26 +155,32 @@ class ImplicitToExplicit(Rewriter):
         data, append, last = self.data, self.pieces.append, frame.end - 8
         read, pack_short, pack_long = frame.form.plain_header, _pack_short, _pack_long
         short_vr, long_vr = (table.get for table in dictionary.plain_vrs())
+        growth = 0
         for _ in self.budget:
             if offset > last:
                 break
             tag, length = read(data, offset)
             following = offset + 8 + length
             vr = short_vr(tag)
+            # Odd groups are private; the element number is the upper half (PS3.5 7.8.1).
+            if vr is None and tag & 1 and 0x10 <= tag >> 16 <= 0xFF:
+                vr = b"LO"
             if vr is not None and length <= LONGEST_SHORT_FORM:
                 append(pack_short(tag, vr, length) + data[offset + 8 : following])
                 offset = following
                 continue
-            # Too long, or private: odd groups are, and the element number is the upper half.
-            is_unknown = vr is not None or (tag & 1 and tag >> 16 > 0xFF)
-            vr = b"UN" if is_unknown else long_vr(tag)
+            vr = b"UN" if vr is not None or tag & 1 else long_vr(tag)
             if vr is None or length == UNDEFINED_LENGTH:
                 break
-            self.growth += 4
-            self.put(pack_long(tag, vr, length), offset + 8, following)
+            growth += 4
+            if length < LARGE_VALUE:
+                append(pack_long(tag, vr, length) + data[offset + 8 : following])
+            else:
+                self.put(pack_long(tag, vr, length), offset + 8, following)
             offset = following
         else:
             self.refuse_more(offset)
+        self.growth += growth
         return offset
 
     def sequence_prefix(self, offset: int, header: Header) -> bytes:
@@ -244,6 +252,7 @@ class ExplicitToImplicit(Rewriter):
         data, form, append, last = self.data, frame.form, self.pieces.append, frame.end - 8
         read, read_long, pack = form.short_header, form.long_length, _pack_plain
         short_form, long_form = form.short_form, form.long_form
+        growth = 0
         for _ in self.budget:
             if offset > last:
                 break
@@ -256,13 +265,17 @@ class ExplicitToImplicit(Rewriter):
                 if length == UNDEFINED_LENGTH:
                     break
                 following = offset + 12 + length
-                self.growth -= 4
-                self.put(pack(tag, length), offset + 12, following)
+                growth -= 4
+                if length < LARGE_VALUE:
+                    append(pack(tag, length) + data[offset + 12 : following])
+                else:
+                    self.put(pack(tag, length), offset + 12, following)
             else:
                 break
             offset = following
         else:
             self.refuse_more(offset)
+        self.growth += growth
         return offset
 
     def sequence_prefix(self, offset: int, header: Header) -> bytes:

@@ -197,7 +197,9 @@ def _end_of_file_meta(data: Buffer) -> int:
         if header.vr is None or header.length == UNDEFINED_LENGTH:
             break
         offset = header.value_offset + header.length
-    return min(offset, len(data))
+    if offset > len(data):
+        refuse("an element is longer than what holds it", offset)
+    return offset
 
 
 def _layout_in_fact(data: Buffer, start: int, said: Layout) -> Layout:

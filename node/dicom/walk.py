@@ -34,8 +34,9 @@ class Limits:
     #: Sequences inside each other. The Standard sets no limit; real objects need fewer than ten,
     #: and readers downstream that recurse fall over at a few hundred.
     depth: int = 64
-    #: Steps: elements, items, fragments, and the ends of items and sequences. A million is a
-    #: second of work at most; the largest real objects need a tenth of it.
+    #: Steps: elements, items, fragments, and the ends of items and sequences. A million are half
+    #: a second of work as a rule and a few seconds for the costliest that can be made up; the
+    #: largest real objects need a tenth of it.
     elements: int = 1_000_000
 
 
@@ -66,8 +67,12 @@ class Walker:
         self.stack: list[Frame] = []
 
     def pass_plain(self, offset: int, frame: Frame) -> int:
-        """Pass elements until `frame` ends or one needs a closer look; return where that is."""
-        raise NotImplementedError
+        """Pass elements until `frame` ends or one needs a closer look; return where that is.
+
+        None are plain to this walk, which only checks that all of it can be walked.
+        """
+        self.take_step(offset)
+        return offset
 
     def entered(self, offset: int, header: Header, outer: Frame, inner: Frame) -> None:
         """Hear of a sequence or an item, before what is inside it."""
@@ -120,11 +125,11 @@ class Walker:
 
     def _next_item(self, offset: int, frame: Frame) -> tuple[int, Frame | None]:
         """Step into the item at `offset`, or out of the sequence that ends there."""
+        self.take_step(offset)
         if offset >= frame.end:
             if frame.is_defined:
                 return offset, None
             refuse("a sequence of undefined length is not closed", offset)
-        self.take_step(offset)
         form = frame.form
         tag, length = form.plain_header(self.data, offset)
         if tag == form.item:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -508,22 +509,27 @@ def test_any_bytes_come_back_or_are_refused(data: bytes, syntax: str) -> None:
 # --- time ----------------------------------------------------------------------------------------
 
 
+untraced = pytest.mark.skipif(sys.gettrace() is not None, reason="tracing takes the time")
+
+
+@untraced
 @pytest.mark.parametrize("source", OTHERS)
 def test_hundred_thousand_private_elements_take_linear_time(source: str) -> None:
     data = element(source, 0x00091001, "UN", b"12") * 100_000
-    begin = time.perf_counter()
+    begin = time.process_time()
     explicit = b"".join(to_explicit_le(data, source))
     assert b"".join(from_explicit_le(explicit, source)) == data
-    assert time.perf_counter() - begin < 3
+    assert time.process_time() - begin < 3
 
 
+@untraced
 def test_what_is_decided_late_is_decided_in_linear_time() -> None:
     data = PADDING * 5000
     for _ in range(60):
         data = sequence(LE, 0x0040A730, item(LE, data, PADDING * 100))
-    begin = time.perf_counter()
+    begin = time.process_time()
     to_explicit_le(data + SIGNED, LE)
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
 
 
 # --- the corpus, with pydicom as the reference ---------------------------------------------------
