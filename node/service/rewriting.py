@@ -1,0 +1,198 @@
+"""One file on disk -> the same instance, smaller, at its place.
+
+`Rewriter.rewrite` does not raise for what is wrong with one file: what happened is told by the
+type of its result. Native pixel data is encoded; with `transcode` also pixel data that came
+compressed, decoded by pydicom first. In a mirror every DICOM file is present, those that stay as
+they are byte for byte, and those that cannot be parsed too, so that nothing is lost with it.
+
+Raises `CannotWrite` where the next file would fail as well: the disk is full or read-only.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from node.dicom import uids
+from node.dicom.encoded import EncodedDataSet
+from node.dicom.identity import identity_of
+from node.dicom.layout import Buffer
+from node.dicom.part10 import FileMeta
+from node.dicom.scan import scan
+from node.errors import CannotUnderstand, CannotWrite, DecodingFailed
+from node.model import KeepReason
+from node.pixels.decoders import missing_decoder
+from node.pixels.files import write_file
+from node.pixels.policy import Options, decide
+from node.pixels.stored import StoredInstance, decompressed, opened
+from node.pixels.transcoder import facts_of, keep_all, write_all
+from node.service.places import Place, Task
+
+#: Every further file would fail in the same way.
+_HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+#: The memory of a larger file is given back piece by piece; below, that is not worth its calls.
+_RELEASE_FROM = 64 << 20
+_PREFIX = slice(128, 132)
+
+
+@dataclass(frozen=True, slots=True)
+class Smaller:
+    """The instance is encoded now; sizes are those of the files."""
+
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """The file stays byte for byte as it is."""
+
+    reason: KeepReason
+    size: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NotDicom:
+    """No DICOM file: it is left alone."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A DICOM file that cannot be parsed, or a file that cannot be read or written."""
+
+    cause: str
+
+
+Result: TypeAlias = Smaller | Same | NotDicom | Broken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewriter:
+    """How files are rewritten; the same for all of them, and fit to be sent to a process."""
+
+    options: Options
+    place: Place
+    transcode: bool = False
+
+    def rewrite(self, task: Task) -> Result:
+        """Rewrite one file."""
+        try:
+            original = os.stat(task.source)
+            try:
+                with opened(task.source) as instance:
+                    return self._instance(instance, task, original)
+            except CannotUnderstand as failure:
+                return self._not_understood(task, original, failure)
+        except OSError as failure:
+            if failure.errno in _HOPELESS:
+                raise CannotWrite(f"{task.target}: {failure.strerror}") from failure
+            return Broken(failure.strerror or str(failure))
+        except Exception as failure:
+            # One file must not end the work on all others, whatever a codec makes of it.
+            return Broken(f"{type(failure).__name__}: {failure}")
+
+    def keep(self, task: Task) -> Result:
+        """Let one file be as it is, without a look at its pixels; in a mirror it is copied."""
+        off = replace(self.options, transfer_syntax_uid="")
+        return replace(self, options=off, transcode=False).rewrite(task)
+
+    def _instance(
+        self, instance: StoredInstance, task: Task, original: os.stat_result
+    ) -> Smaller | Same:
+        native = self._native(instance)
+        if not isinstance(native, Same):
+            done = self._encode(instance, native, task, original)
+            if isinstance(done, Smaller):
+                return done
+            native = done
+        self._copy(instance.buffer, task, original)
+        return native
+
+    def _native(self, instance: StoredInstance) -> EncodedDataSet | Same:
+        """Return the data set that is to be encoded, or why there is none."""
+        syntax, size = instance.meta.transfer_syntax_uid, len(instance.buffer)
+        if not uids.is_uid(syntax):
+            raise CannotUnderstand("its File Meta has no usable Transfer Syntax UID (0002,0010)")
+        if syntax == uids.DEFLATED_EXPLICIT_VR_LE:
+            return Same(KeepReason.DEFLATED, size)
+        data_set = scan(instance.data_set, syntax)
+        if syntax not in uids.NATIVE:
+            decoded = self._decoded(instance, data_set)
+            if isinstance(decoded, Same):
+                return decoded
+            data_set = decoded
+        decision = decide(facts_of(data_set), self.options)
+        return Same(decision, size) if isinstance(decision, KeepReason) else data_set
+
+    def _decoded(self, instance: StoredInstance, data_set: EncodedDataSet) -> EncodedDataSet | Same:
+        """Return an instance that came compressed as a native one, or why that is not wanted."""
+        syntax, size = instance.meta.transfer_syntax_uid, len(instance.buffer)
+        if not self.transcode or syntax == self.options.transfer_syntax_uid:
+            return Same(KeepReason.ALREADY_COMPRESSED, size)
+        if data_set.pixel_data is None:
+            return Same(KeepReason.NO_PIXEL_DATA, size)
+        if missing := missing_decoder(syntax):
+            return Same(KeepReason.DECODER_MISSING, size, missing)
+        try:
+            native = decompressed(instance, uids.EXPLICIT_VR_LE)
+        except DecodingFailed as failure:
+            return Same(KeepReason.DECODER_FAILED, size, str(failure))
+        return scan(native, uids.EXPLICIT_VR_LE)
+
+    def _encode(
+        self,
+        instance: StoredInstance,
+        data_set: EncodedDataSet,
+        task: Task,
+        original: os.stat_result,
+    ) -> Smaller | Same:
+        came_native = instance.meta.transfer_syntax_uid in uids.NATIVE
+        is_large = came_native and original.st_size >= _RELEASE_FROM
+        release = instance.release if is_large else keep_all
+        with self.place.draft(task, original) as draft:
+            meta = _meta_for(data_set, instance.meta)
+            written = write_file(data_set, meta, draft.sink, self.options, release)
+            after, reason = draft.sink.seek(0, io.SEEK_END), written.reason
+            # With our record the header is longer: it is the file that must get smaller.
+            if reason is None and came_native and after >= original.st_size:
+                reason = KeepReason.NOT_SMALLER
+            if reason is None:
+                draft.put()
+                return Smaller(original.st_size, after)
+        return Same(reason, original.st_size, written.detail)
+
+    def _copy(self, content: Buffer, task: Task, original: os.stat_result) -> None:
+        """Put a file at its place as it is, where it is not there already."""
+        if self.place.wants_copies:
+            with self.place.draft(task, original) as draft:
+                write_all(draft.sink, [content])
+                draft.put()
+
+    def _not_understood(
+        self, task: Task, original: os.stat_result, failure: CannotUnderstand
+    ) -> Result:
+        """Tell a DICOM file that cannot be parsed from a file of another kind."""
+        with open(task.source, "rb") as file:
+            if file.read(132)[_PREFIX] != b"DICM":
+                return NotDicom(str(failure))
+            file.seek(0)
+            self._copy(file.read(), task, original)
+        return Broken(str(failure))
+
+
+def _meta_for(data_set: EncodedDataSet, meta: FileMeta) -> FileMeta:
+    """Return the File Meta of the native data set; what it lacks, the data set knows."""
+    identity = identity_of(data_set)
+    return replace(
+        meta,
+        transfer_syntax_uid=data_set.transfer_syntax_uid,
+        sop_class_uid=meta.sop_class_uid or identity.sop_class_uid,
+        sop_instance_uid=meta.sop_instance_uid or identity.sop_instance_uid,
+        record=None,
+    )
