@@ -31,7 +31,11 @@ class Relay:
         """Send the instance in this file; raises as `Forward.send`."""
         with self._lock:
             forward = self._idle.pop()[1] if self._idle else Forward(self._name, self._peer)
-        response = forward.send(path)
+        try:
+            response = forward.send(path)
+        except BaseException:
+            forward.close()
+            raise
         with self._lock:
             self._idle.append((time.monotonic(), forward))
         return response

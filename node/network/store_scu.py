@@ -51,7 +51,9 @@ class StoreSCU:
 
     @property
     def is_open(self) -> bool:
-        """Tell whether the association still stands."""
+        """Tell whether the association still stands; an end that the peer has said is heard."""
+        if self._association.is_established:
+            self._association.serve(0)
         return bool(self._association.is_established)
 
     def accepts(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool:

@@ -139,8 +139,10 @@ def decompressed(instance: StoredInstance, transfer_syntax_uid: str) -> bytes:
     name = UID(instance.meta.transfer_syntax_uid).name
     try:
         ds = pydicom.dcmread(io.BytesIO(instance.buffer))
-        # as_rgb would change the pixels of what is stored as YBR.
-        ds.decompress(as_rgb=False, generate_instance_uid=False)
+        # A deflated data set has native pixels and was inflated by reading it.
+        if ds.file_meta.TransferSyntaxUID.is_encapsulated:
+            # as_rgb would change the pixels of what is stored as YBR.
+            ds.decompress(as_rgb=False, generate_instance_uid=False)
         encoded = pydicom.filebase.DicomBytesIO()
         encoded.is_little_endian = True
         encoded.is_implicit_VR = transfer_syntax_uid == uids.IMPLICIT_VR_LE
@@ -148,4 +150,5 @@ def decompressed(instance: StoredInstance, transfer_syntax_uid: str) -> bytes:
         return encoded.getvalue()
     except Exception as failure:
         # pydicom and its plugins raise whatever they like.
-        raise DecodingFailed(f"{name} cannot be decoded: {failure}") from failure
+        why = " ".join(str(failure).split())
+        raise DecodingFailed(f"{name} cannot be decoded: {why}") from failure
