@@ -53,6 +53,9 @@ _ELEMENTS: Final = (
 )
 _BY_ELEMENT: Final = {element: (keyword, vr) for element, keyword, vr in _ELEMENTS}
 
+#: The longest a UI, AE or LO can be (PS3.5 Table 6.2-1); an Error Comment may be cut.
+_MOST_TEXT: Final = 64
+
 _HEADER: Final = struct.Struct("<HHI")
 _UNSIGNED_SHORT: Final = struct.Struct("<H")
 _UNSIGNED_LONG: Final = struct.Struct("<I")
@@ -136,7 +139,7 @@ def encode(command: Mapping[str, Value]) -> bytes:
         if vr == "US":
             encoded = _UNSIGNED_SHORT.pack(value)
         else:
-            encoded = str(value).encode("ascii", "replace")
+            encoded = str(value)[:_MOST_TEXT].encode("ascii", "replace")
             if len(encoded) % 2:
                 encoded += b"\0" if vr == "UI" else b" "
         parts.append(_HEADER.pack(0, element, len(encoded)) + encoded)

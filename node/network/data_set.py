@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Final
 
 from node.errors import InstanceRefused, OutOfResources
-from node.network.limits import Limits
+from node.network.arena import BLOCK_BYTES, POOL
+from node.network.limits import KIB, Limits
 
-#: Fragments are written to the file this many bytes at a time: 16 KiB PDUs cost no call each.
-_WRITE_BYTES: Final = 512 * 1024
+#: Smaller fragments are gathered before they are written: 16 KiB PDUs cost no call each.
+_WRITE_BYTES: Final = 64 * KIB
 
 
 class TooMuch(Exception):
@@ -38,26 +39,26 @@ class ReceivedData:
     the file renames or links it away before the handler returns.
     """
 
-    def __init__(self, memory: bytearray, path: Path | None = None, descriptor: int = -1) -> None:
-        self._memory = memory
-        self._descriptor = descriptor
+    def __init__(
+        self, block: bytearray, nbytes: int, path: Path | None = None, descriptor: int = -1
+    ) -> None:
+        self._block: bytearray | None = block
         self._map: mmap.mmap | None = None
         self._view: memoryview | None = None
+        self.nbytes = nbytes
         self.path = path
-        self.nbytes = os.fstat(descriptor).st_size if path is not None else len(memory)
-
-    @property
-    def descriptor(self) -> int:
-        """Return the open descriptor of the spill file, -1 where there is none."""
-        return self._descriptor
+        self.descriptor = descriptor
 
     @property
     def buffer(self) -> memoryview:
         """Return the bytes, without a copy."""
         if self._view is None:
             if self.path is not None:
-                self._map = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
-            self._view = memoryview(self._memory if self._map is None else self._map)
+                self._map = mmap.mmap(self.descriptor, 0, access=mmap.ACCESS_READ)
+                self._view = memoryview(self._map)
+            else:
+                assert self._block is not None, "closed"
+                self._view = memoryview(self._block)[: self.nbytes]
         return self._view
 
     def as_stream(self) -> BytesIO:
@@ -66,17 +67,19 @@ class ReceivedData:
 
     def close(self) -> None:
         """Give back the memory and remove the spill file; harmless when done twice."""
-        # A handler that kept a slice keeps the memory too: BufferError, and no harm.
+        # A handler that kept a slice keeps the memory alive: BufferError, and no harm.
         with contextlib.suppress(BufferError):
             if self._view is not None:
                 self._view.release()
             if self._map is not None:
                 self._map.close()
         self._view = self._map = None
-        self._memory = bytearray()
-        if self.path is not None and self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self._block is not None:
+            POOL.give_back(self._block)
+            self._block = None
+        if self.path is not None and self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
             # The handler may have renamed it away.
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
@@ -88,21 +91,29 @@ class Assembly:
     def __init__(self, limits: Limits, spill: Path | None) -> None:
         self._limits = limits
         self._spill = spill
-        self._memory = bytearray()
         self._in_memory = limits.memory_bytes if spill is not None else limits.instance_bytes
+        self._take_block(0)
         self._path: Path | None = None
         self._descriptor = -1
         self._discarded = 0
         self.nbytes = 0
         self.failure: InstanceRefused | None = None
 
+    def _take_block(self, byte_count: int) -> None:
+        self._block = POOL.take(byte_count)
+        self._view = memoryview(self._block)
+        self._filled = 0
+
     def write(self, fragment: memoryview) -> None:
         """Take the next fragment."""
-        self.nbytes += len(fragment)
-        if self.nbytes <= self._in_memory and self.failure is None:
-            self._memory += fragment
-        else:
+        length = len(fragment)
+        self.nbytes += length
+        filled = self._filled + length
+        if filled > len(self._view) or self.nbytes > self._in_memory or self.failure is not None:
             self._write_elsewhere(fragment)
+            return
+        self._view[self._filled : filled] = fragment
+        self._filled = filled
 
     def refuse(self, failure: InstanceRefused) -> None:
         """Keep nothing of this data set and answer `failure` at its end."""
@@ -115,13 +126,14 @@ class Assembly:
             self._flush()
         if self.failure is not None:
             return None
-        data = ReceivedData(self._memory, self._path, self._descriptor)
-        self._memory, self._path, self._descriptor = bytearray(), None, -1
+        self._view.release()
+        data = ReceivedData(self._block, self.nbytes, self._path, self._descriptor)
+        self._path, self._descriptor = None, -1
         return data
 
     def abandon(self) -> None:
         """Leave nothing behind: the association ended, or the instance was refused."""
-        self._memory = bytearray()
+        self._give_block_back()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -130,24 +142,55 @@ class Assembly:
                 os.unlink(self._path)
             self._path = None
 
+    def _give_block_back(self) -> None:
+        self._view.release()
+        self._view = memoryview(b"")
+        self._filled = 0
+        POOL.give_back(self._block)
+        self._block = bytearray()
+
     def _write_elsewhere(self, fragment: memoryview) -> None:
         if self.failure is None and self.nbytes > self._limits.instance_bytes:
             self.refuse(OutOfResources("instance is larger than this node accepts"))
         if self.failure is not None:
             self._discard(len(fragment))
-            return
-        if self._descriptor < 0:
-            self._open()
-        self._memory += fragment
-        if len(self._memory) >= _WRITE_BYTES:
-            self._flush()
+        elif self.nbytes <= self._in_memory:
+            self._grow(len(fragment))
+            self._append(fragment)
+        else:
+            self._write_to_file(fragment)
 
     def _discard(self, byte_count: int) -> None:
         self._discarded += byte_count
         if self._discarded > self._limits.discard_bytes:
             raise TooMuch
 
+    def _append(self, fragment: memoryview) -> None:
+        self._view[self._filled : self._filled + len(fragment)] = fragment
+        self._filled += len(fragment)
+
+    def _grow(self, byte_count: int) -> None:
+        """Go on in a block of twice the size."""
+        old, view, filled = self._block, self._view, self._filled
+        self._take_block(max(2 * len(view), filled + byte_count))
+        self._append(view[:filled])
+        view.release()
+        POOL.give_back(old)
+
+    def _write_to_file(self, fragment: memoryview) -> None:
+        if self._descriptor < 0:
+            self._open()
+        elif self._filled + len(fragment) > BLOCK_BYTES or len(fragment) >= _WRITE_BYTES:
+            self._flush()
+        if self.failure is not None:
+            self._discard(len(fragment))
+        elif len(fragment) >= _WRITE_BYTES:
+            self._write_all(fragment)
+        else:
+            self._append(fragment)
+
     def _open(self) -> None:
+        """Move what is in memory to a file; a block is enough to gather fragments in after."""
         assert self._spill is not None
         path = self._spill / f"{uuid.uuid4().hex}.part"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -155,20 +198,22 @@ class Assembly:
             self._descriptor = os.open(path, flags, 0o600)
         except OSError as error:
             self._fail(error)
-        else:
-            self._path = path
-            self._flush()
+            return
+        self._path = path
+        self._flush()
+        if self.failure is None:
+            self._give_block_back()
+            self._take_block(BLOCK_BYTES)
 
     def _flush(self) -> None:
-        """Move what is in memory to the file. A full disk is an answer, not a broken line."""
-        if self.failure is not None:
-            return
+        self._write_all(self._view[: self._filled])
+        self._filled = 0
+
+    def _write_all(self, data: memoryview) -> None:
+        """Write to the file. A full disk is an answer, not a broken line."""
         try:
-            with memoryview(self._memory) as view:
-                written = 0
-                while written < len(view):
-                    written += os.write(self._descriptor, view[written:])
-            self._memory.clear()
+            while len(data):
+                data = data[os.write(self._descriptor, data) :]
         except OSError as error:
             self._fail(error)
 

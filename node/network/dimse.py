@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from pydicom import config
+from pydicom.uid import UID
 from pynetdicom import evt
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import DIMSEMessage
@@ -28,7 +30,12 @@ from node.network import command_set
 from node.network.command_set import Command
 from node.network.data_set import Assembly, ReceivedData, TooMuch
 from node.network.limits import KIB
-from node.network.pdu_reader import INVALID_PARAMETER, UNEXPECTED_PARAMETER
+from node.network.pdu_reader import (
+    INVALID_PARAMETER,
+    UNEXPECTED_PARAMETER,
+    InvalidPDU,
+    PDUReader,
+)
 from node.network.services import Refused, refusal_of
 from node.network.upper_layer import DataTransfer, Mailbox
 
@@ -187,6 +194,17 @@ class MessageProvider(DIMSEServiceProvider):
                 return
             position = stop
 
+    def take_fragments(self, reader: PDUReader) -> None:
+        """Take what has arrived of the middle of a data set, in a run."""
+        message = self._message
+        if message is not None and not self.assoc._sent_release:
+            try:
+                reader.read_fragments(
+                    message.context_id, message.assembly.write, self._limits.idle_seconds
+                )
+            except TooMuch:
+                raise InvalidPDU("data set does not end", INVALID_PARAMETER) from None
+
     def _protest(self, what: str, reason: int) -> bool:
         self.assoc.dul.protest(what, reason)
         return False
@@ -267,9 +285,8 @@ class MessageProvider(DIMSEServiceProvider):
         if evt.EVT_DIMSE_RECV in self.assoc._handlers:
             self._announce(message)
         if field == command_set.C_STORE_RQ:
-            request = StoreRequest()
-            request.data = data
-        elif field in _SIMPLE:
+            return self._store_request(message, data)
+        if field in _SIMPLE:
             request = cast(Any, _SIMPLE[field]())
         else:
             decoded = _as_pynetdicom(message, bytes(data.buffer))
@@ -280,6 +297,26 @@ class MessageProvider(DIMSEServiceProvider):
             if value is not None and hasattr(request, keyword):
                 setattr(request, keyword, value)
         request._context_id = message.context_id
+        return request
+
+    def _store_request(self, message: _Message, data: ReceivedData) -> StoreRequest:
+        """Return the request in `message`; its UIDs were judged, and are not judged again."""
+        command = message.command
+        request = StoreRequest()
+        request.data = data
+        request._context_id = message.context_id
+        request._message_id = cast(int, command["MessageID"])
+        # Equal to the Affected SOP Class UID, or the request would have been refused.
+        request._affected_sop_class_uid = self.assoc._accepted_cx[
+            message.context_id
+        ].abstract_syntax
+        instance_uid = cast(str, command["AffectedSOPInstanceUID"])
+        request._affected_sop_instance_uid = UID(instance_uid, validation_mode=config.IGNORE)
+        request._priority = cast(int, command.get("Priority", 0))
+        request._move_originator_application_entity_title = cast(
+            Any, command.get("MoveOriginatorApplicationEntityTitle")
+        )
+        request._move_originator_message_id = cast(Any, command.get("MoveOriginatorMessageID"))
         return request
 
     def _announce(self, message: _Message) -> None:
@@ -313,10 +350,38 @@ class MessageProvider(DIMSEServiceProvider):
             context_id,
         )
 
+    def send_store_response(
+        self, request: C_STORE, context_id: int, status: int, comment: str
+    ) -> None:
+        """Answer a C-STORE request."""
+        if evt.EVT_DIMSE_SENT in self.assoc._handlers:
+            response = C_STORE()
+            response.MessageIDBeingRespondedTo = request.MessageID
+            response.AffectedSOPClassUID = request.AffectedSOPClassUID
+            response.AffectedSOPInstanceUID = request.AffectedSOPInstanceUID
+            response.Status = status
+            response.ErrorComment = cast(Any, comment or None)
+            super().send_msg(response, context_id)
+            return
+        self.send_command(
+            {
+                "AffectedSOPClassUID": request.AffectedSOPClassUID,
+                "CommandField": command_set.C_STORE_RSP,
+                "MessageIDBeingRespondedTo": request.MessageID,
+                "CommandDataSetType": command_set.NO_DATA_SET,
+                "Status": status,
+                "ErrorComment": comment or None,
+                "AffectedSOPInstanceUID": request.AffectedSOPInstanceUID,
+            },
+            context_id,
+        )
+
     def send_command(self, command: Command, context_id: int) -> None:
         """Send a command set in as many P-DATA as the peer's maximum length asks for."""
         encoded = command_set.encode(command)
         step = self.maximum_pdu_size - _PDV_HEADER_BYTES
+        if len(encoded) <= step and self.assoc.dul.send_command(context_id, encoded):
+            return
         for start in range(0, len(encoded), step):
             header = _IS_COMMAND | (_IS_LAST if start + step >= len(encoded) else 0)
             primitive = P_DATA()

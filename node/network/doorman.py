@@ -46,8 +46,6 @@ _TLS_HEADER: Final = struct.Struct(">BHH")
 
 #: As much of a request is waited for in the kernel; the rest is read in a thread.
 _LARGEST_WAITED_FOR: Final = 32 * 1024
-#: Accepted at one go, so that those inside are looked after during a flood.
-_ACCEPT_BATCH: Final = 64
 #: No descriptor left: let associations end before accepting again.
 _PAUSE_SECONDS: Final = 0.1
 #: One line per peer and kind in so many seconds; the rest is counted.
@@ -162,18 +160,17 @@ class Doorman:
         self._accept_again = None
 
     def _accept(self) -> None:
-        for _ in range(_ACCEPT_BATCH):
-            try:
-                sock, address = self._listening.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in _NO_ROOM:
-                    self._make_room()
-                    return
-                continue  # this one connection was reset before it was accepted
-            self.accepted += 1
-            self._receive(sock, address)
+        """Let in one connection: others wait for the next turn, or for another process."""
+        try:
+            sock, address = self._listening.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                self._make_room()
+            return  # or this one was reset before it was accepted
+        self.accepted += 1
+        self._receive(sock, address)
 
     def _make_room(self) -> None:
         """No descriptor is left: the one that has waited longest goes, or nobody enters."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Callable
 from typing import Final
 
 from node.network.connection import Connection
@@ -37,6 +38,8 @@ INVALID_PARAMETER: Final = 6
 
 #: PDU type, reserved byte, PDU length (PS3.8 9.3.1).
 HEADER: Final = struct.Struct(">BxI")
+#: The same, and the header of a first PDV: length, context ID and flags (PS3.8 9.3.5.1, E.2).
+FRAGMENT: Final = struct.Struct(">BxIIBB")
 #: Fixed part of A-ASSOCIATE-RQ and -AC (PS3.8 Table 9-11).
 ASSOCIATE_FIXED_BYTES: Final = 68
 #: Length of A-ASSOCIATE-RJ, A-RELEASE and A-ABORT (PS3.8 9.3.4 and 9.3.6 to 9.3.8).
@@ -108,6 +111,55 @@ class PDUReader:
         pdu_type, length = HEADER.unpack_from(self._buffer, self._start)
         check_header(pdu_type, length, before_association, self._limits)
         return pdu_type, self._body(length, deadline)
+
+    def read_fragments(
+        self, context_id: int, take: Callable[[memoryview], None], idle_seconds: float
+    ) -> None:
+        """Pass on the fragments of those PDUs that hold one each, none the last of its data set.
+
+        For the long middle of a large data set: every PDU is judged like any other, but without
+        a turn through the state table, which would change nothing (DT-2 leads from Sta6 to Sta6).
+        Returns before the first PDU that is not of this kind.
+        """
+        buffer, unpack = self._buffer, FRAGMENT.unpack_from
+        longest = self._limits.max_pdu + _SLACK_BYTES
+        while True:
+            start = self._start
+            if self._end - start < FRAGMENT.size:
+                if not self._next_is_data(idle_seconds):
+                    return
+                start = self._start
+            kind, length, pdv_length, context, flags = unpack(buffer, start)
+            if (
+                kind != P_DATA_TF
+                or pdv_length != length - 4
+                or context != context_id
+                or flags & 3
+                or not _PDV_HEADER_BYTES <= length <= longest
+            ):
+                return
+            stop = start + HEADER.size + length
+            if stop > self._end:
+                self._gather(HEADER.size + length, None)
+                start = self._start
+                stop = start + HEADER.size + length
+            # First past it, so that a fragment which ends everything is not met again.
+            self._start = stop
+            take(buffer[start + FRAGMENT.size : stop])
+
+    def _next_is_data(self, idle_seconds: float) -> bool:
+        """Wait for the header of the next PDU, and of its first PDV if it is a P-DATA-TF."""
+        if self._end == self._start:
+            self._start = self._end = 0
+            self._fill(time.monotonic() + idle_seconds)
+        if self._end - self._start < HEADER.size:
+            self._gather(HEADER.size, None)
+        kind, length = HEADER.unpack_from(self._buffer, self._start)
+        if kind != P_DATA_TF:
+            return False
+        check_header(kind, length, False, self._limits)
+        self._gather(FRAGMENT.size, None)
+        return True
 
     def _body(self, length: int, deadline: float | None) -> memoryview:
         whole = HEADER.size + length

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from pydicom.dataset import Dataset
+from pynetdicom import evt
 from pynetdicom.dimse_messages import _MESSAGE_TYPES
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext
@@ -28,9 +30,6 @@ if TYPE_CHECKING:
     from node.network.association import NodeAssociation
 
 LOGGER = logging.getLogger(__name__)
-
-#: Error Comment (0000,0902) is an LO (PS3.7 Table E.1-1).
-_MOST_COMMENT: Final = 64
 
 #: Operations of the services we know; a C-ECHO is harmless on a storage context, and seen there.
 _OPERATIONS: Final = {
@@ -103,13 +102,32 @@ def serve_request(
 
 
 def _serve_store(assoc: NodeAssociation, request: C_STORE, context_id: int) -> None:
-    """Serve a C-STORE for any SOP class, private and unknown ones too."""
+    """Serve a C-STORE for any SOP class, private and unknown ones too (PS3.4 B.2).
+
+    What pynetdicom's `StorageServiceClass` does, without validating each UID four times.
+    """
+    context = assoc._accepted_cx[context_id]
+    attributes = {"request": request, "context": context.as_tuple}
     try:
-        StorageServiceClass(assoc).SCP(request, assoc._accepted_cx[context_id])
+        outcome = _status_of(evt.trigger(assoc, evt.EVT_C_STORE, attributes))
+    except Exception:
+        LOGGER.exception("handler of EVT_C_STORE failed")
+        outcome = (status.PROCESSING_FAILURE, "internal error")
     finally:
         data = getattr(request, "data", None)
         if data is not None:
             data.close()
+    if assoc.is_established:
+        assoc.dimse.send_store_response(request, context_id, *outcome)
+
+
+def _status_of(answer: Any) -> tuple[int, str]:
+    """Return the status and Error Comment in what a handler returned: a number or a `Dataset`."""
+    if isinstance(answer, int):
+        return answer, ""
+    if isinstance(answer, Dataset) and "Status" in answer:
+        return int(answer.Status), str(answer.get("ErrorComment", ""))
+    raise TypeError(f"a status was expected, not {answer!r}")
 
 
 def _answer(assoc: NodeAssociation, refused: Refused, context_id: int) -> None:
@@ -123,7 +141,7 @@ def _answer(assoc: NodeAssociation, refused: Refused, context_id: int) -> None:
             "MessageIDBeingRespondedTo": command["MessageID"],
             "CommandDataSetType": command_set.NO_DATA_SET,
             "Status": failure.dimse_status,
-            "ErrorComment": str(failure)[:_MOST_COMMENT],
+            "ErrorComment": str(failure),
         },
         context_id,
     )

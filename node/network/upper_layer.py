@@ -40,6 +40,9 @@ _T = TypeVar("_T")
 
 #: The association is over; at most the connection is left (PS3.8 Table 9-10).
 _OVER: Final = frozenset({"Sta1", "Sta13"})
+_PER_PDU: Final = frozenset({evt.EVT_PDU_RECV, evt.EVT_DATA_RECV, evt.EVT_FSM_TRANSITION})
+#: Message control header of the last, here only, fragment of a command set (PS3.8 E.2).
+_LAST_COMMAND: Final = 3
 _ACSE_PRIMITIVES: Final = (A_ASSOCIATE, A_RELEASE, A_ABORT, A_P_ABORT)
 
 
@@ -164,6 +167,11 @@ class UpperLayer(DULServiceProvider):
         self._run()
         return True
 
+    @property
+    def _observed(self) -> bool:
+        """Tell whether somebody wants to see every PDU."""
+        return not _PER_PDU.isdisjoint(self.assoc._handlers)
+
     def pump_what_is_there(self) -> None:
         """Let the table act on PDUs that have arrived, until a message waits to be served."""
         while (
@@ -213,8 +221,12 @@ class UpperLayer(DULServiceProvider):
     def _next_event(self, deadline: float | None) -> str:
         """Read one PDU and return its event; put the PDU where the table's actions look."""
         state = self.state_machine.current_state
+        reader = self._reader_of_now()
         try:
-            pdu_type, body = self._reader_of_now().read(deadline, state == "Sta2")
+            if state == "Sta6" and self.assoc.dimse.is_receiving and not self._observed:
+                # A TimeoutError in here is one of an idle peer, as in any read.
+                self.assoc.dimse.take_fragments(reader)
+            pdu_type, body = reader.read(deadline, state == "Sta2")
             if pdu_type == pdu_reader.P_DATA_TF and state in ("Sta6", "Sta7"):
                 return self._indicate_data(body)
             return self._indicate(pdu_type, body)
@@ -232,7 +244,7 @@ class UpperLayer(DULServiceProvider):
         return "Evt15"
 
     def _indicate_data(self, body: memoryview) -> str:
-        if evt.EVT_PDU_RECV in self.assoc._handlers or evt.EVT_DATA_RECV in self.assoc._handlers:
+        if self._observed:
             self._decode_pdu(bytearray(_whole(pdu_reader.P_DATA_TF, body)))
         self._recv_pdu.put(cast(Any, DataTransfer(body)))
         return "Evt10"
@@ -273,6 +285,23 @@ class UpperLayer(DULServiceProvider):
         self.connection.send(pdu.encode())
         if evt.EVT_PDU_SENT in self.assoc._handlers:
             evt.trigger(self.assoc, evt.EVT_PDU_SENT, {"pdu": pdu})
+
+    def send_command(self, context_id: int, encoded: bytes) -> bool:
+        """Send a command set that fits into one PDU; False if that is not the table's DT-1.
+
+        What DT-1 does, without the three objects that a P-DATA primitive is on its way out.
+        """
+        state = self.state_machine.current_state
+        watched = evt.EVT_PDU_SENT in self.assoc._handlers or self._observed
+        if watched or TRANSITION_TABLE.get(("Evt9", state)) != "DT-1":
+            return False
+        length = len(encoded)
+        header = pdu_reader.FRAGMENT.pack(
+            pdu_reader.P_DATA_TF, length + 6, length + 2, context_id, _LAST_COMMAND
+        )
+        self.connection.send(header + encoded)
+        self._run()
+        return True
 
     def lose_connection(self) -> None:
         """Tell the table that the connection broke while something was sent (Evt17)."""

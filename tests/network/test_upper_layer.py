@@ -128,8 +128,8 @@ def test_exception_in_a_store_handler_is_answered(serve, requestor) -> None:
 
     server = serve([(evt.EVT_C_STORE, store)], [build_context(CTImageStorage)])
     assoc = requestor(server, build_context(CTImageStorage))
-    assert assoc.send_c_store(dcmread(CT)).Status == 0xC211
-    assert assoc.send_c_store(dcmread(CT)).Status == 0xC211
+    assert assoc.send_c_store(dcmread(CT)).Status == 0x0110
+    assert assoc.send_c_store(dcmread(CT)).Status == 0x0110
     assoc.release()
 
 

@@ -1,0 +1,456 @@
+"""Receiving and sending compared with DCMTK, in one run, as ratios: `python bench_network.py`.
+
+Every figure is the median of five, ours and DCMTK's in turn; above 1 we are faster. The sender is
+the same for both receivers and does nothing but send bytes it made before. DCMTK's programs run
+with TCP_NODELAY=1, without which they wait 40 ms an instance. Where several associations are open
+at a time, storescp forks for each and we are two processes on one socket, as the node is. Receivers write to the same folder (`--folder`).
+
+    --only NAME     one group: receive, send, short, idle, memory
+    --repeat N      instead of five
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import itertools
+import os
+import shutil
+import signal
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+
+from network.peers import ENVIRONMENT, free_port, wait_until  # noqa: E402
+from network.raw_peer import (  # noqa: E402
+    RELEASE_RQ,
+    RawPeer,
+    associate_rq,
+    echo_rq,
+    message,
+    p_data,
+    pdv,
+    store_rq,
+)
+
+KB, MB = 1000, 1_000_000
+CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+IMPLICIT_VR_LE = "1.2.840.10008.1.2"
+
+
+# -- receivers -----------------------------------------------------------------------------------
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    """Be our receiver, in a process of its own; the port goes to standard output."""
+    from pynetdicom import build_context, evt
+
+    from node.network.dimse import received_data
+    from node.network.limits import Limits
+    from node.network.server import listen
+
+    numbers = itertools.count()
+
+    def write(event: evt.Event) -> int:
+        data = received_data(event)
+        target = arguments.folder / f"{os.getpid()}.{next(numbers)}"
+        if data.path is not None:
+            data.path.rename(target)
+        else:
+            with open(target, "wb", buffering=0) as file:
+                file.write(data.buffer)
+        return 0x0000
+
+    limits = Limits(
+        max_pdu=arguments.pdu,
+        associations=3000,
+        associations_per_peer=3000,
+        waiting=3000,
+        idle_seconds=600,
+    )
+    # As the node does: as many processes on one socket as there are cores.
+    shared = socket.create_server(("127.0.0.1", 0), backlog=512)
+    if arguments.processes > 1 and os.fork() == 0:
+        prctl_die_with_parent()
+    else:
+        print(shared.getsockname()[1], flush=True)
+    listen(
+        address=shared,
+        ae_title="BENCH",
+        handlers=[(evt.EVT_C_STORE, write if arguments.write else lambda event: 0x0000)],
+        contexts=[
+            build_context(CT_IMAGE_STORAGE, IMPLICIT_VR_LE),
+            build_context("1.2.840.10008.1.1"),
+        ],
+        limits=limits,
+        spill=arguments.folder,
+    )
+    threading.Event().wait()
+
+
+def prctl_die_with_parent() -> None:
+    """End when the first process does (PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def ours(folder: Path, pdu: int, write: bool, many: bool) -> Iterator[tuple[str, int, int]]:
+    """Run our receiver; yields host, port and process ID."""
+    command = [sys.executable, __file__, "--serve", "--folder", str(folder), "--pdu", str(pdu)]
+    command += ["--write"] if write else []
+    command += ["--processes", "2"] if many else []
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield "127.0.0.1", int(process.stdout.readline()), process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def dcmtk(folder: Path, pdu: int, write: bool, many: bool) -> Iterator[tuple[str, int, int]]:
+    """Run storescp; yields host, port and process ID."""
+    port = free_port()
+    options = ["-od", str(folder), "-uf", "+B"] if write else ["--ignore"]
+    options += ["--fork"] if many else []
+    command = ["storescp", *options, "-pdu", str(pdu), str(port)]
+    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: _listens(port))
+        yield "127.0.0.1", port, process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+RECEIVERS = {"ours": ours, "dcmtk": dcmtk}
+
+
+# -- the sender ----------------------------------------------------------------------------------
+
+
+def data_set(byte_count: int, uid: bytes) -> bytes:
+    """Return a data set of about `byte_count` bytes, Implicit VR LE."""
+
+    def element(group: int, number: int, value: bytes) -> bytes:
+        return struct.pack("<HHI", group, number, len(value)) + value
+
+    return b"".join(
+        [
+            element(0x0008, 0x0016, CT_IMAGE_STORAGE.encode() + b"\0"),
+            element(0x0008, 0x0018, uid + b"\0" * (len(uid) % 2)),
+            element(0x0028, 0x0010, struct.pack("<H", 512)),
+            element(0x7FE0, 0x0010, bytes(byte_count & ~1)),
+        ]
+    )
+
+
+def messages(byte_count: int, pdu: int, count: int, worker: int) -> list[list[bytes]]:
+    """Return `count` C-STORE requests as the bytes of their PDUs; a large one shares its zeros."""
+    made = []
+    for number in range(count):
+        uid = f"1.2.3.{os.getpid()}.{worker}.{number}".encode()
+        command = p_data(pdv(1, 3, store_rq(number + 1, sop_instance=uid)))
+        data = data_set(byte_count, uid)
+        room = pdu - 6
+        parts = [data[start : start + room] for start in range(0, len(data), room)]
+        middle = p_data(pdv(1, 0, bytes(room)))
+        window = max(1, MB // room)
+        first, last = p_data(pdv(1, 0, parts[0])), p_data(pdv(1, 2, parts[-1]))
+        if len(parts) == 1:
+            made.append([command + last])
+            continue
+        between = len(parts) - 2
+        block = middle * window
+        made.append(
+            [command + first] + [block] * (between // window) + [middle * (between % window) + last]
+        )
+    return made
+
+
+def await_pdu(sock: socket.socket, buffer: bytearray) -> None:
+    """Read one PDU; DCMTK sends it in pieces."""
+    received = sock.recv_into(buffer)
+    while received < 6 or received < 6 + int.from_bytes(buffer[2:6], "big"):
+        more = sock.recv_into(memoryview(buffer)[received:])
+        assert more, "the receiver closed"
+        received += more
+
+
+def send_all(address: tuple[str, int], batches: list[list[list[bytes]]]) -> float:
+    """Send each batch over an association of its own, all at a time; return the seconds."""
+    peers = [RawPeer(address) for _ in batches]
+    for peer in peers:
+        peer.sock.sendall(associate_rq())
+        assert peer.receive() == "A-ASSOCIATE-AC"
+
+    def work(peer: RawPeer, batch: list[list[bytes]]) -> None:
+        answer = bytearray(65536)
+        for parts in batch:
+            for part in parts:
+                peer.sock.sendall(part)
+            await_pdu(peer.sock, answer)
+        peer.sock.sendall(RELEASE_RQ)
+        peer.receive()
+
+    threads = [
+        threading.Thread(target=work, args=pair) for pair in zip(peers, batches, strict=True)
+    ]
+    begun = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seconds = time.perf_counter() - begun
+    for peer in peers:
+        peer.sock.close()
+    return seconds
+
+
+# -- the groups ----------------------------------------------------------------------------------
+
+
+def compare(name: str, measure: Callable[[str], float], repeat: int, unit: str = "s") -> None:
+    """Print the medians of `measure` for both, and their ratio."""
+    figures: dict[str, list[float]] = {"ours": [], "dcmtk": []}
+    for _ in range(repeat):
+        for who, values in figures.items():
+            values.append(measure(who))
+    mine, other = (statistics.median(figures[who]) for who in ("ours", "dcmtk"))
+    print(
+        f"{name:58} ours {mine:8.3f} {unit}  dcmtk {other:8.3f} {unit}  {other / mine:5.2f} x",
+        flush=True,
+    )
+
+
+def bench_receive(folder: Path, repeat: int) -> None:
+    """Receive and drop, receive and write."""
+    sizes = [("512 kB", 512 * KB, 200), ("9 kB", 9 * KB, 1600), ("1 GB", 1000 * MB, 1)]
+    for write, pdu, associations in itertools.product((False, True), (16384, 131072), (1, 8)):
+        for label, byte_count, count in sizes:
+            if associations > 1 and count == 1:
+                continue
+            each = count // associations if count > 1 else 1
+            batches = [messages(byte_count, pdu, each, n) for n in range(associations)]
+            many = associations > 1
+
+            def measure(
+                who: str,
+                pdu: int = pdu,
+                write: bool = write,
+                many: bool = many,
+                batches: list[list[list[bytes]]] = batches,
+            ) -> float:
+                target = Path(tempfile.mkdtemp(dir=folder))
+                with RECEIVERS[who](target, pdu, write, many) as (host, port, _):
+                    seconds = send_all((host, port), batches)
+                shutil.rmtree(target)
+                return seconds
+
+            verb = "write" if write else "drop"
+            compare(
+                f"receive and {verb}, {label}, PDU {pdu}, {associations} assoc.", measure, repeat
+            )
+
+
+def bench_send(folder: Path, repeat: int) -> None:
+    """Send files to storescp."""
+    for label, byte_count, count in (("512 kB", 512 * KB, 400), ("9 kB", 9 * KB, 2000)):
+        source = Path(tempfile.mkdtemp(dir=folder))
+        paths = [_part10(source / str(number), byte_count, number) for number in range(count)]
+
+        def measure(who: str, paths: list[tuple[Path, str, int]] = paths) -> float:
+            with dcmtk(folder, 131072, False, False) as (host, port, _):
+                send = _send_ours if who == "ours" else _send_dcmtk
+                return send((host, port), paths)
+
+        compare(f"send, {label}, {count} files", measure, repeat)
+        shutil.rmtree(source)
+
+
+def _part10(path: Path, byte_count: int, number: int) -> tuple[Path, str, int]:
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.filewriter import write_file_meta_info
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = CT_IMAGE_STORAGE
+    meta.MediaStorageSOPInstanceUID = uid = f"1.2.3.4.{number}"
+    meta.TransferSyntaxUID = IMPLICIT_VR_LE
+    with path.open("wb") as file:
+        file.write(bytes(128) + b"DICM")
+        write_file_meta_info(file, meta, enforce_standard=True)
+        offset = file.tell()
+        file.write(data_set(byte_count, uid.encode()))
+    return path, uid, offset
+
+
+def _send_ours(address: tuple[str, int], paths: list[tuple[Path, str, int]]) -> float:
+    from pynetdicom import build_context
+
+    from node.network.requestor import associate
+    from node.network.sending import send_store
+
+    begun = time.perf_counter()
+    assoc = associate(
+        address=address,
+        calling_ae_title="BENCH",
+        called_ae_title="ANY",
+        contexts=[build_context(CT_IMAGE_STORAGE, IMPLICIT_VR_LE)],
+    )
+    for number, (path, uid, offset) in enumerate(paths):
+        with path.open("rb", buffering=0) as file:
+            part = (file.fileno(), offset, os.fstat(file.fileno()).st_size - offset)
+            context = assoc.accepted_contexts[0]
+            answer = send_store(
+                assoc, context, CT_IMAGE_STORAGE, uid, part, message_id=number % 65535 + 1
+            )
+            assert answer.status == 0
+    assoc.release()
+    return time.perf_counter() - begun
+
+
+def _send_dcmtk(address: tuple[str, int], paths: list[tuple[Path, str, int]]) -> float:
+    host, port = address
+    options = ["--max-send-pdu", "131072", "--scan-directories", host, str(port)]
+    begun = time.perf_counter()
+    folder = str(paths[0][0].parent)
+    subprocess.run(["dcmsend", *options, folder], env=ENVIRONMENT, check=True)
+    return time.perf_counter() - begun
+
+
+def bench_short(folder: Path, repeat: int) -> None:
+    """Short associations: request, accept, release, release."""
+    request = associate_rq()
+
+    def one(address: tuple[str, int], count: int) -> None:
+        for _ in range(count):
+            with RawPeer(address) as peer:
+                peer.sock.sendall(request)
+                assert peer.receive() == "A-ASSOCIATE-AC"
+                peer.sock.sendall(RELEASE_RQ)
+                assert peer.receive() == "A-RELEASE-RP"
+
+    for clients in (1, 4):
+
+        def measure(who: str, clients: int = clients) -> float:
+            with RECEIVERS[who](folder, 16384, False, clients > 1) as (host, port, _):
+                begun = time.perf_counter()
+                threads = [
+                    threading.Thread(target=one, args=((host, port), 400 // clients))
+                    for _ in range(clients)
+                ]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                return time.perf_counter() - begun
+
+        compare(f"400 short associations, {clients} at a time", measure, repeat)
+
+
+def _cpu_seconds(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _resident_mb(process: int, which: str = "VmRSS") -> float:
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith(which + ":"):
+            return int(line.split()[1]) / 1024
+    raise LookupError(which)
+
+
+def bench_idle(folder: Path, repeat: int) -> None:
+    """Idle associations, and an honest C-ECHO beside them."""
+    for count in (100, 1000):
+        with ours(folder, 16384, False, False) as (host, port, process):
+            before = _resident_mb(process)
+            peers = []
+            for _ in range(count):
+                peer = RawPeer((host, port))
+                peer.sock.sendall(associate_rq())
+                assert peer.receive() == "A-ASSOCIATE-AC"
+                peers.append(peer)
+            used, begun = _cpu_seconds(process), time.perf_counter()
+            threading.Event().wait(5 if repeat > 1 else 2)
+            share = (_cpu_seconds(process) - used) / (time.perf_counter() - begun)
+            echoes = [_echo_milliseconds((host, port)) for _ in range(20)]
+            memory = _resident_mb(process) - before
+            print(
+                f"{count} idle associations: {share * 100:.2f} % of a core, {memory:.0f} MB; "
+                f"C-ECHO beside them {statistics.median(echoes):.2f} ms, "
+                f"slowest of 20 {max(echoes):.2f} ms",
+                flush=True,
+            )
+            for peer in peers:
+                peer.sock.close()
+
+
+def _echo_milliseconds(address: tuple[str, int]) -> float:
+    with RawPeer(address) as peer:
+        begun = time.perf_counter()
+        peer.sock.sendall(associate_rq())
+        assert peer.receive() == "A-ASSOCIATE-AC"
+        peer.sock.sendall(message(3, echo_rq()))
+        assert peer.receive() == "RSP 0000"
+        return (time.perf_counter() - begun) * 1000
+
+
+def bench_memory(folder: Path, repeat: int) -> None:
+    """Resident memory while a 2 GB instance arrives."""
+    batch = messages(2000 * MB, 131072, 1, 0)
+    with ours(folder, 131072, False, False) as (host, port, process):
+        send_all((host, port), [messages(9 * KB, 131072, 1, 1)])
+        before = _resident_mb(process)
+        seconds = send_all((host, port), [batch])
+        peak = _resident_mb(process, "VmHWM")
+        print(f"2 GB instance: {peak - before:.0f} MB above idle at its peak, {seconds:.2f} s")
+
+
+GROUPS = {
+    "receive": bench_receive,
+    "send": bench_send,
+    "short": bench_short,
+    "idle": bench_idle,
+    "memory": bench_memory,
+}
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=GROUPS)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--pdu", type=int, default=16384)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--processes", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--write", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        serve(arguments)
+    for name, group in GROUPS.items():
+        if arguments.only in (None, name):
+            group(arguments.folder, arguments.repeat)
+
+
+if __name__ == "__main__":
+    main()
