@@ -22,6 +22,9 @@ from node.settings import Settings
 
 log = logging.getLogger(__name__)
 
+RECEIVER = "receiver"
+DELIVERER = "deliverer"
+
 FIRST_RESTART = 0.1
 SLOWEST_RESTART = 10.0
 #: A child that lived so long was healthy: its next death is restarted at once.
@@ -84,7 +87,7 @@ def start(role: str, settings: Settings, bell: Bell, listening: int, lock: int) 
     process = subprocess.Popen(
         [sys.executable, "-m", "node.service.process", role, *map(str, descriptors)],
         stdin=subprocess.PIPE,
-        pass_fds=[*descriptors, lock],
+        pass_fds=[*descriptors, lock] if role == RECEIVER else [*descriptors[1:], lock],
     )
     os.close(writing)
     now = time.monotonic()

@@ -68,9 +68,8 @@ class Receiver:
             self._relay.close_idle()
 
     def stop(self, seconds: float) -> None:
-        """Take no new association, let those that run finish within `seconds`, then abort them."""
+        """Reject new associations, let those that run end within `seconds`, then abort them."""
         if self._server is not None:
-            self._server.close()
             self._server.drain(seconds)
             self._server.shutdown()
             self._server.server_close()

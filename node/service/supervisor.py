@@ -27,7 +27,7 @@ from node.network.ports import listening_socket
 from node.pixels.codecs import check_installed
 from node.service import children, systemd
 from node.service.bell import Bell
-from node.service.children import Child, Throttle
+from node.service.children import DELIVERER, RECEIVER, Child, Throttle
 from node.service.node import open_spool
 from node.service.process import DRAIN_SECONDS
 from node.service.receiver import options_of
@@ -38,8 +38,6 @@ from node.settings import Settings
 
 log = logging.getLogger(__name__)
 
-RECEIVER = "receiver"
-DELIVERER = "deliverer"
 #: The loop looks at its children at least so often, in seconds.
 _LOOK_EVERY = 0.5
 #: What a child gets after the drain before it is killed.
@@ -76,9 +74,7 @@ class Supervisor:
         """Return what the node is doing, for people and for monitoring."""
         reports = [child.report for child in self._children if child.report is not None]
         done = total([self._past, *reports])
-        return snapshot(
-            self._settings, self.address, self._spool, done, ready=self._is_complete()
-        )
+        return snapshot(self._settings, self.address, self._spool, done, ready=self._is_complete())
 
     def run(self) -> None:
         """Run the node until a signal ends it."""
@@ -213,8 +209,6 @@ class Supervisor:
     def _stop(self) -> None:
         """End everything: receivers first, so that what they committed can still be handed on."""
         self._status.stop()
-        with contextlib.suppress(OSError):
-            self._listening.close()
         for role in (RECEIVER, DELIVERER):
             going = [c for c in [*self._children, *self._leaving] if c.role == role]
             for child in going:
@@ -227,6 +221,7 @@ class Supervisor:
                     log.error("%s %d does not end: killing it", role, child.process.pid)
                     child.kill()
                     child.process.wait()
+        self._listening.close()
 
     def _handle_signals(self) -> None:
         def note(number: int, _: FrameType | None) -> None:
