@@ -81,18 +81,14 @@ def vr_in_dictionary(tag: int) -> str | None:
 
 @functools.lru_cache(maxsize=4096)
 def vr_for_implicit(tag: int) -> str:
-    """Return the VR of an element that came without one; `US or SS` and `US or OW` stay open.
+    """Return the VR of a public element that came without one.
 
-    Private elements: LO for the private creator (PS3.5 7.8.1), else UN, which is what an encoder
-    writes for a VR it does not know (PS3.5 6.2.2). So do unknown public ones, but for the group
-    length, which is UL in every group (PS3.5 7.2).
+    `US or SS` and `US or OW` stay open. Unknown ones are UN, which is what an encoder writes for a
+    VR it does not know (PS3.5 6.2.2), but for the group length, which is UL in every group (7.2).
     """
     vr = vr_in_dictionary(tag)
     if vr is None:
-        element = tag & 0xFFFF
-        if tag & 0x10000:
-            return "LO" if 0x10 <= element <= 0xFF else "UN"
-        return "UL" if element == 0 else "UN"
+        return "UN" if tag & 0xFFFF else "UL"
     if vr in _OTHER_WORD_IN_IMPLICIT:
         return "OW"
     return vr

@@ -162,7 +162,8 @@ class ImplicitToExplicit(Rewriter):
             tag, length = read(data, offset)
             following = offset + 8 + length
             vr = short_vr(tag)
-            # Odd groups are private; the element number is the upper half (PS3.5 7.8.1).
+            # Odd groups are private: UN but for their creators (PS3.5 6.2.2, 7.8.1). The element
+            # number is the upper half.
             if vr is None and tag & 1 and 0x10 <= tag >> 16 <= 0xFF:
                 vr = b"LO"
             if vr is not None and length <= LONGEST_SHORT_FORM:
