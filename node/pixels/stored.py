@@ -24,7 +24,7 @@ from node.dicom.convert import Chunk
 from node.dicom.part10 import FileMeta
 from node.dicom.scan import scan
 from node.errors import CannotUnderstand, DecodingFailed
-from node.pixels.transcoder import restore
+from node.pixels.restorer import restore
 
 
 @dataclass(frozen=True, slots=True)

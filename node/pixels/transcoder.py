@@ -7,7 +7,7 @@ decoded again and compared with the native one before it counts. The SOP Instanc
 other element stay as they are; Planar Configuration and Pixel Data change as PS3.5 8.2.2 and A.4.2
 ask, and Extended Offset Table elements come where 32 bits do not suffice.
 
-`plan` says whether and how, `write_data_set` does it, `restore` is the exact inverse.
+`plan` says whether and how, `write_data_set` does it; `restorer.restore` is the exact inverse.
 `write_data_set` raises `NotEncoded` with the reason where an instance has to stay as it is; what
 it wrote until then is for the caller to throw away.
 """
@@ -15,38 +15,36 @@ it wrote until then is for the caller to throw away.
 from __future__ import annotations
 
 import io
-import itertools
 import struct
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
 from node.dicom import convert, uids
-from node.dicom.convert import Chunk
 from node.dicom.encoded import PLANAR_CONFIGURATION, Element, EncodedDataSet
 from node.dicom.layout import Buffer
 from node.dicom.part10 import AsReceived
 from node.errors import DecodingFailed, EncodingFailed
 from node.model import KeepReason
 from node.pixels.codecs import Codec, codec_for
-from node.pixels.policy import Options, PixelFacts, PixelLayout, decide, describe
+from node.pixels.encapsulation import (
+    LARGEST_BASIC_OFFSET,
+    SEQUENCE_DELIMITER,
+    OffsetTable,
+    item_header,
+)
+from node.pixels.policy import Options, PixelFacts, PixelLayout, decide
 
 #: An empty file, or memory that stands for one.
 Sink: TypeAlias = io.FileIO | io.BytesIO
 #: Told which bytes of the input, from and to, will not be needed again.
 Release: TypeAlias = Callable[[int, int], None]
 
-_UNDEFINED_LENGTH = 0xFFFF_FFFF
-_ITEM = b"\xfe\xff\x00\xe0"
-_SEQUENCE_DELIMITER = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
-_ENCAPSULATED_PIXEL_DATA = b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff"
-_EXTENDED_OFFSET_TABLE = b"\xe0\x7f\x01\x00OV\x00\x00"
-_EXTENDED_OFFSET_TABLE_LENGTHS = b"\xe0\x7f\x02\x00OV\x00\x00"
 #: Frames looked at before the work is begun: the first, one in the middle and the last.
 _LOOK_FROM_FRAMES = 8
 #: Big endian pixel data is turned in memory; more than this stays as it is.
@@ -182,16 +180,6 @@ def _explicit(part: Buffer, data_set: EncodedDataSet) -> tuple[Buffer, ...]:
     return tuple(chunks)
 
 
-def _from_explicit_le(part: Chunk, as_received: AsReceived) -> list[Chunk]:
-    target = as_received.transfer_syntax_uid
-    if target == uids.EXPLICIT_VR_LE or not len(part):
-        return [part]
-    try:
-        return list(convert.from_explicit_le(part, target))
-    except convert.CannotConvert as failure:
-        raise DecodingFailed(str(failure)) from failure
-
-
 def with_planar_configuration(data_set: EncodedDataSet, head: Buffer, value: int) -> bytes:
     """Return `head`, the beginning of `data_set`, with (0028,0006) set to `value`."""
     element = data_set.element(PLANAR_CONFIGURATION)
@@ -223,16 +211,16 @@ def write_data_set(plan: Plan, sink: Sink, options: Options, release: Release = 
     _look_before(codec, frames, plan.layout)
     start = sink.tell()
     # Below 4 GiB of native pixels no encoded frame that counts starts beyond 32 bits.
-    table = _OffsetTable(len(frames), extended=plan.layout.value_bytes > _UNDEFINED_LENGTH)
+    table = OffsetTable(len(frames), extended=plan.layout.value_bytes > LARGEST_BASIC_OFFSET)
     write_all(sink, plan.head)
     table_at = sink.tell()
     write_all(sink, [table.encoded()])
     for encoded in _encoded_frames(codec, frames, plan, options, release):
         table.add(len(encoded))
-        write_all(sink, [_ITEM, struct.pack("<L", len(encoded)), encoded])
+        write_all(sink, [item_header(len(encoded)), encoded])
         if sink.tell() - start >= plan.native_data_set_bytes:
             raise NotEncoded(KeepReason.NOT_SMALLER)
-    write_all(sink, [_SEQUENCE_DELIMITER, *plan.tail])
+    write_all(sink, [SEQUENCE_DELIMITER, *plan.tail])
     end = sink.tell()
     if end - start >= plan.native_data_set_bytes:
         raise NotEncoded(KeepReason.NOT_SMALLER)
@@ -249,36 +237,6 @@ def write_all(sink: Sink, chunks: Iterable[Buffer]) -> None:
         rest = memoryview(chunk)
         while rest.nbytes:
             rest = rest[sink.write(rest) :]
-
-
-class _OffsetTable:
-    """Where the frames start, and with it the header of the Pixel Data element (PS3.5 A.4)."""
-
-    def __init__(self, frames: int, *, extended: bool) -> None:
-        self._extended = extended
-        self._frames = frames
-        self._lengths: list[int] = []
-
-    def add(self, length: int) -> None:
-        """Note the length of the next frame's item value."""
-        self._lengths.append(length)
-
-    def encoded(self) -> bytes:
-        """Return all that stands before the first frame; its length never depends on offsets."""
-        lengths = self._lengths + [0] * (self._frames - len(self._lengths))
-        offsets = [0, *itertools.accumulate(8 + length for length in lengths[:-1])]
-        if self._extended:
-            size = struct.pack("<L", 8 * self._frames)
-            return b"".join(
-                [
-                    _EXTENDED_OFFSET_TABLE + size + struct.pack(f"<{self._frames}Q", *offsets),
-                    _EXTENDED_OFFSET_TABLE_LENGTHS + size,
-                    struct.pack(f"<{self._frames}Q", *lengths),
-                    _ENCAPSULATED_PIXEL_DATA + _ITEM + bytes(4),
-                ]
-            )
-        table = struct.pack(f"<{self._frames}L", *offsets)
-        return _ENCAPSULATED_PIXEL_DATA + _ITEM + struct.pack("<L", len(table)) + table
 
 
 def _native_frames(plan: Plan) -> list[Buffer]:
@@ -368,83 +326,3 @@ def _is_same(codec: Codec, encoded: bytes, native: Buffer) -> bool:
         return codec.is_same(encoded, native)
     except DecodingFailed:
         return False
-
-
-def restore(
-    data_set: EncodedDataSet, as_received: AsReceived, release: Release = keep_all
-) -> Iterator[Chunk]:
-    """Yield the data set as it was received: the exact inverse of `write_data_set`.
-
-    `data_set` is the stored one, encapsulated. Raises `DecodingFailed` where what comes out is not
-    what came in, at the latest in place of the last chunk.
-    """
-    crc, length, last = 0, 0, b""
-    for chunk in _restored(data_set, as_received, release):
-        crc = zlib.crc32(chunk, crc)
-        length += len(chunk)
-        if last:
-            yield last
-        last = bytes(chunk)
-    if (crc, length) != (as_received.crc32, as_received.byte_count):
-        raise DecodingFailed("the decompressed data set is not the one that was received")
-    yield last
-
-
-def _restored(
-    data_set: EncodedDataSet, as_received: AsReceived, release: Release
-) -> Iterator[Chunk]:
-    pixel_data, layout = data_set.pixel_data, describe(facts_of(data_set))
-    if pixel_data is None or not pixel_data.is_undefined_length or layout is None:
-        raise DecodingFailed("the stored data set has no encapsulated pixel data")
-    if layout.samples_per_pixel > 1 and as_received.planar_configuration is not None:
-        layout = replace(layout, planar_configuration=as_received.planar_configuration)
-    yield from _restored_head(data_set, pixel_data, as_received)
-    yield _native_header(as_received, layout)
-    yield from _restored_frames(data_set, pixel_data, as_received, layout, release)
-    yield bytes(layout.value_bytes % 2)
-    tail = memoryview(data_set.data)[pixel_data.end :]
-    yield from _from_explicit_le(tail, as_received)
-
-
-def _restored_head(
-    data_set: EncodedDataSet, pixel_data: Element, as_received: AsReceived
-) -> Iterable[Chunk]:
-    first = data_set.extended_offset_table or pixel_data
-    head: Chunk = memoryview(data_set.data)[: first.offset]
-    planar = as_received.planar_configuration
-    if planar is not None and planar != data_set.planar_configuration:
-        head = with_planar_configuration(data_set, head, planar)
-    return _from_explicit_le(head, as_received)
-
-
-def _native_header(as_received: AsReceived, layout: PixelLayout) -> bytes:
-    """Return the header of native Pixel Data as it was received (PS3.5 7.1)."""
-    length = layout.value_bytes + layout.value_bytes % 2
-    vr = as_received.pixel_vr.encode()
-    if as_received.transfer_syntax_uid == uids.IMPLICIT_VR_LE:
-        return struct.pack("<HHL", 0x7FE0, 0x0010, length)
-    order = ">" if as_received.transfer_syntax_uid == uids.EXPLICIT_VR_BE else "<"
-    return struct.pack(f"{order}HH2s2xL", 0x7FE0, 0x0010, vr, length)
-
-
-def _restored_frames(
-    data_set: EncodedDataSet,
-    pixel_data: Element,
-    as_received: AsReceived,
-    layout: PixelLayout,
-    release: Release,
-) -> Iterator[Chunk]:
-    # What we encode has one fragment for each frame, behind the Basic Offset Table (PS3.5 A.4).
-    options = Options(transfer_syntax_uid=data_set.transfer_syntax_uid)
-    decode = codec_for(layout, options).decode
-    view = memoryview(data_set.data)
-    fragments = itertools.islice(data_set.fragments(pixel_data), 1, None)
-    is_turned = as_received.transfer_syntax_uid == uids.EXPLICIT_VR_BE
-    frames = 0
-    for at, length in fragments:
-        frames += 1
-        native = decode(view[at : at + length])
-        release(at, at + length)
-        yield turned(native, as_received.pixel_vr, layout.bits_allocated) if is_turned else native
-    if frames != layout.number_of_frames:
-        raise DecodingFailed(f"{frames} frames are stored, {layout.number_of_frames} are expected")
