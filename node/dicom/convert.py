@@ -30,6 +30,7 @@ from node.dicom.layout import Buffer, Layout, layout_of
 from node.dicom.rewrite import CannotConvert, Chunk, converter
 from node.dicom.uids import EXPLICIT_VR_LE, NATIVE
 from node.dicom.walk import Limits
+from node.errors import CannotUnderstand
 
 __all__ = [
     "PROVABLE_BYTES",
@@ -86,7 +87,7 @@ def restores(
         return False
     try:
         restored = from_explicit_le(b"".join(converted), transfer_syntax_uid, limits=limits)
-    except CannotConvert:
+    except (CannotConvert, CannotUnderstand):
         return False
     return memoryview(b"".join(restored)) == memoryview(original)
 

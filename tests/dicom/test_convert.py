@@ -327,6 +327,7 @@ def test_restores_sees_a_difference_and_gives_up_on_the_huge() -> None:
     other = to_explicit_le(element(IMPLICIT_VR_LE, 0x00080060, "CS", "CT"), IMPLICIT_VR_LE)
     assert restores(to_explicit_le(data, IMPLICIT_VR_LE), data, IMPLICIT_VR_LE)
     assert not restores(other, data, IMPLICIT_VR_LE)
+    assert not restores([b"broken"], data, IMPLICIT_VR_LE)
     huge = to_explicit_le(element(IMPLICIT_VR_LE, 0x00420011, "OB", bytes(1 << 26)), IMPLICIT_VR_LE)
     assert not restores(huge, data, IMPLICIT_VR_LE)
 
