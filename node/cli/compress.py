@@ -27,21 +27,15 @@ from node.service import batch
 from node.service.places import InPlace, Mirror, Nowhere, Place, Task, clear_away, settle
 from node.service.rewriting import Rewriter
 from node.service.tree import Found, find
-from node.settings.schema import usable_cores
-from node.settings.values import NO_COMPRESSION, TRANSFER_SYNTAXES, Unfit, check_transfer_syntax
 
+#: As the settings have them; `node.settings` is not imported, as pydantic takes its time.
+TRANSFER_SYNTAXES = {
+    "RLELossless": "1.2.840.10008.1.2.5",
+    "JPEGLSLossless": "1.2.840.10008.1.2.4.80",
+    "JPEG2000Lossless": "1.2.840.10008.1.2.4.90",
+    "HTJ2KLossless": "1.2.840.10008.1.2.4.201",
+}
 _VERIFY: dict[str, Verify] = {"true": True, "independent": "independent", "false": False}
-
-
-def transfer_syntax(text: str) -> str:
-    """Check what `--transfer-syntax` says."""
-    try:
-        keyword = check_transfer_syntax(text)
-    except Unfit as unfit:
-        raise typer.BadParameter(f"it {unfit}") from None
-    if keyword == NO_COMPRESSION:
-        raise typer.BadParameter(f"name one of {', '.join(TRANSFER_SYNTAXES)}")
-    return keyword
 
 
 def compress(
@@ -65,11 +59,9 @@ def compress(
         Literal["dcmpress", "pylibjpeg", "gdcm", "pydicom"],
         typer.Option(help="What encodes RLE Lossless."),
     ] = "dcmpress",
-    syntax: Annotated[
-        str,
-        typer.Option(
-            "--transfer-syntax", metavar="NAME", callback=transfer_syntax, help="What to encode in."
-        ),
+    transfer_syntax: Annotated[
+        Literal["RLELossless", "JPEGLSLossless", "JPEG2000Lossless", "HTJ2KLossless"],
+        typer.Option(help="What to encode in."),
     ] = "RLELossless",
     verify: Annotated[
         Literal["true", "independent", "false"],
@@ -79,7 +71,9 @@ def compress(
     """Compress files and folders on this machine; no pixel changes."""
     place = _place(output, in_place, dry_run)
     options = Options(
-        transfer_syntax_uid=TRANSFER_SYNTAXES[syntax], encoder=encoder, verify=_VERIFY[verify]
+        transfer_syntax_uid=TRANSFER_SYNTAXES[transfer_syntax],
+        encoder=encoder,
+        verify=_VERIFY[verify],
     )
     check_installed(options)
     found = find(paths, leave_out=output)
@@ -90,7 +84,7 @@ def compress(
     with progress("compressing", len(tasks)) as bar:
         _note(found, summary, bar)
         try:
-            for task, result in batch.run(rewriter, tasks, jobs or usable_cores()):
+            for task, result in batch.run(rewriter, tasks, jobs or len(os.sched_getaffinity(0))):
                 summary.add(task.source, result, bar)
         finally:
             clear_away(folders)

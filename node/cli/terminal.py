@@ -12,7 +12,6 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-
 #: A path and as much as says what is wrong.
 _LONGEST_NOTE = 500
 

@@ -1,0 +1,269 @@
+"""Lossless encoding for programs: of whole files in memory, of data sets, of arrays.
+
+    compress          the bytes of a DICOM file -> the bytes of a smaller one
+    compress_dataset  a pydicom `Dataset`, in place
+    compress_array    an array, with the `Dataset` that describes it, in place
+    decompress_dataset
+    encapsulate_frames
+                      frames that somebody else encoded, put into a `Dataset`
+
+What the node does on receipt is done here by the same code: each frame is decoded again and
+compared before it counts, the SOP Instance UID stays, Planar Configuration and Pixel Data change
+as PS3.5 8.2.2 and A.4 ask. What cannot or should not be encoded stays as it is, and the reason is
+the result. The data set and everything in it are in memory.
+
+Raises ValueError for what does not fit together, `BadConfiguration` for an encoder that is not
+installed, `CannotUnderstand` for bytes that are no DICOM file, `DecodingFailed`. Safe in threads
+as long as each has its own data set.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydicom.encaps import encapsulate, encapsulate_extended
+from pydicom.uid import UID, ExplicitVRBigEndian
+
+from node.dicom import part10, uids
+from node.dicom.scan import scan
+from node.errors import DecodingFailed, EncodingFailed
+from node.model import KeepReason
+from node.pixels.codecs import codec_for
+from node.pixels.decoders import missing_decoder
+from node.pixels.files import write_file
+from node.pixels.policy import Options, PixelFacts, PixelLayout, decide
+from node.pixels.transcoder import NotEncoded, turned
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pydicom.dataset import Dataset
+
+DEFAULT = Options()
+
+#: What the Basic Offset Table can point to (PS3.5 A.4): beyond, the extended one is needed.
+_MOST_OFFSET = 2**32 - 1
+
+
+def compress(file: bytes, options: Options = DEFAULT) -> bytes:
+    """Return the DICOM file `file` with its pixel data encoded, or `file` itself.
+
+    It is returned as it came where there is nothing to encode, where it would not get smaller, and
+    where encoding failed. Every other element keeps its bytes; Implicit VR and big endian become
+    Explicit VR Little Endian (PS3.5 A.4).
+
+    >>> from pydicom import examples
+    >>> file = examples.get_path("ct").read_bytes()
+    >>> len(compress(file)) < len(file)
+    True
+    """
+    meta, offset = part10.decode(file)
+    if meta.transfer_syntax_uid not in uids.NATIVE:
+        return file
+    sink = io.BytesIO()
+    data_set = scan(memoryview(file)[offset:], meta.transfer_syntax_uid)
+    written = write_file(data_set, meta, sink, options)
+    smaller = written.reason is None and sink.tell() < len(file)
+    return sink.getvalue() if smaller else file
+
+
+def compress_dataset(dataset: Dataset, options: Options = DEFAULT) -> KeepReason | None:
+    """Encode the native Pixel Data of `dataset` in place; return None, or why it stays as it is.
+
+    Like `Dataset.compress`, but: the instance keeps its SOP Instance UID, frames are proven, Pixel
+    Data of planar configuration 1 and of big endian data sets come out right, and it is the
+    kernel of this package that encodes. `dataset.file_meta.TransferSyntaxUID` must be there: it
+    says how Pixel Data is encoded now. ValueError where it is not, or says it is compressed.
+
+    >>> from pydicom import examples
+    >>> dataset = examples.ct
+    >>> compress_dataset(dataset) is None
+    True
+    >>> dataset.file_meta.TransferSyntaxUID.name
+    'RLE Lossless'
+    """
+    syntax = _transfer_syntax(dataset)
+    if syntax.is_compressed and not syntax.is_deflated:
+        raise ValueError(f"the data set is {syntax.name} already: decompress it first")
+    layout = decide(_facts(dataset), options)
+    if isinstance(layout, KeepReason):
+        return layout
+    try:
+        frames = _encoded(_native_frames(dataset, layout), layout, options)
+    except NotEncoded as kept:
+        return kept.reason
+    if sum(map(len, frames)) >= layout.value_bytes:
+        return KeepReason.NOT_SMALLER
+    if layout.samples_per_pixel > 1:
+        dataset.PlanarConfiguration = codec_for(layout, options).planar_configuration
+    encapsulate_frames(dataset, frames, options.transfer_syntax_uid)
+    return None
+
+
+def compress_array(
+    array: NDArray[np.generic], dataset: Dataset, options: Options = DEFAULT
+) -> KeepReason | None:
+    """Make `array` the Pixel Data of `dataset` and encode it, as `compress_dataset` does.
+
+    The data set describes the array (PS3.3 C.7.6.3): its shape is (Rows, Columns), with Samples
+    per Pixel behind where there is more than one, with Number of Frames in front where there is
+    more than one; its dtype has Bits Allocated bits and is signed where Pixel Representation is 1.
+    ValueError where shape or dtype is another, naming both. Where the result is a reason, Pixel
+    Data is the array, native, in Explicit VR Little Endian.
+
+    >>> from pydicom import examples
+    >>> dataset = examples.ct
+    >>> compress_array(dataset.pixel_array[::-1], dataset) is None
+    True
+    """
+    shape, dtype = _expected(dataset)
+    if array.shape != shape or array.dtype.newbyteorder("=") != dtype:
+        raise ValueError(
+            f"the array has shape {array.shape} and dtype {array.dtype}, "
+            f"its data set describes {shape} and {dtype}"
+        )
+    native = array.astype(dtype.newbyteorder("<"), copy=False).tobytes()
+    if dataset.SamplesPerPixel > 1:
+        dataset.PlanarConfiguration = 0
+    _set_pixel_data(dataset, native + bytes(len(native) % 2), uids.EXPLICIT_VR_LE)
+    dataset["PixelData"].VR = "OW" if dataset.BitsAllocated > 8 else "OB"
+    return compress_dataset(dataset, options)
+
+
+def decompress_dataset(dataset: Dataset) -> None:
+    """Decode the Pixel Data of `dataset` in place, to Explicit VR Little Endian.
+
+    pydicom's decoders do the work. The SOP Instance UID stays, and so do the colours: what is
+    YBR is not made RGB, unless the compression itself did that (PS3.5 8.2.4). `DecodingFailed`
+    where no decoder is installed, saying what to install, or where decoding fails.
+    """
+    syntax = _transfer_syntax(dataset)
+    if missing := missing_decoder(syntax):
+        raise DecodingFailed(missing)
+    try:
+        dataset.decompress(as_rgb=False, generate_instance_uid=False)
+    except Exception as failure:
+        # pydicom and its plugins raise whatever they like.
+        raise DecodingFailed(f"{syntax.name} cannot be decoded: {failure}") from failure
+
+
+def encapsulate_frames(
+    dataset: Dataset,
+    frames: Sequence[bytes],
+    transfer_syntax_uid: str,
+    *,
+    extended: bool | None = None,
+) -> None:
+    """Put encoded `frames` into `dataset`, encapsulated (PS3.5 A.4), in `transfer_syntax_uid`.
+
+    They are not looked into: that the rest of the data set describes them is for the caller to
+    see to. `extended` chooses the Extended Offset Table (7FE0,0001) over the Basic one; unsaid, it
+    is used where the basic one's 32 bits do not suffice. ValueError where Number of Frames says
+    another number.
+
+    >>> from pydicom import examples
+    >>> dataset = examples.ct
+    >>> encapsulate_frames(dataset, [b"encoded"], "1.2.840.10008.1.2.4.90", extended=True)
+    >>> "ExtendedOffsetTable" in dataset
+    True
+    """
+    expected = int(dataset.get("NumberOfFrames") or 1)
+    if len(frames) != expected:
+        raise ValueError(f"{len(frames)} frames are given, the data set describes {expected}")
+    if extended is None:
+        extended = sum(len(frame) + 9 for frame in frames[:-1]) > _MOST_OFFSET
+    _remove_offset_tables(dataset)
+    if extended:
+        value, offsets, lengths = encapsulate_extended(list(frames))
+        dataset.ExtendedOffsetTable = offsets
+        dataset.ExtendedOffsetTableLengths = lengths
+    else:
+        value = encapsulate(list(frames))
+    _set_pixel_data(dataset, value, transfer_syntax_uid)
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
+
+
+def _transfer_syntax(dataset: Dataset) -> UID:
+    syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
+    if not syntax:
+        raise ValueError("the data set has no file_meta.TransferSyntaxUID: set it first")
+    return UID(syntax)
+
+
+def _facts(dataset: Dataset) -> PixelFacts:
+    def number(keyword: str) -> int | None:
+        value = dataset.get(keyword)
+        return None if value is None else int(value)
+
+    value = dataset.get("PixelData")
+    return PixelFacts(
+        samples_per_pixel=number("SamplesPerPixel"),
+        photometric_interpretation=dataset.get("PhotometricInterpretation"),
+        planar_configuration=number("PlanarConfiguration"),
+        number_of_frames=int(dataset.get("NumberOfFrames") or 1),
+        rows=number("Rows"),
+        columns=number("Columns"),
+        bits_allocated=number("BitsAllocated"),
+        bits_stored=number("BitsStored"),
+        pixel_representation=number("PixelRepresentation"),
+        value_length=None if value is None else len(value),
+        has_float_pixel_data="FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset,
+        is_signed="DigitalSignaturesSequence" in dataset or "MACParametersSequence" in dataset,
+    )
+
+
+def _native_frames(dataset: Dataset, layout: PixelLayout) -> list[memoryview]:
+    native = dataset.PixelData
+    # A data set that was made in Python has no such encoding: its bytes are as its syntax says.
+    if _transfer_syntax(dataset) == ExplicitVRBigEndian:
+        native = turned(native, dataset["PixelData"].VR, layout.bits_allocated)
+    view, size = memoryview(native), layout.frame_bytes
+    return [view[at : at + size] for at in range(0, layout.value_bytes, size)]
+
+
+def _encoded(frames: Iterable[memoryview], layout: PixelLayout, options: Options) -> list[bytes]:
+    codec = codec_for(layout, options)
+    encoded = []
+    for number, native in enumerate(frames, 1):
+        try:
+            frame = codec.encode(native)
+            proven = not options.verify or codec.is_same(frame, native)
+        except EncodingFailed as failure:
+            raise NotEncoded(KeepReason.ENCODER_FAILED, f"frame {number}: {failure}") from failure
+        except DecodingFailed:
+            proven = False
+        if not proven:
+            raise NotEncoded(KeepReason.VERIFY_FAILED, f"frame {number}")
+        encoded.append(frame)
+    return encoded
+
+
+def _expected(dataset: Dataset) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    """Return the shape and dtype of the array that `dataset` describes."""
+    try:
+        frames, samples = int(dataset.get("NumberOfFrames") or 1), dataset.SamplesPerPixel
+        kind = "i" if dataset.PixelRepresentation else "u"
+        dtype = np.dtype(f"{kind}{dataset.BitsAllocated // 8}")
+        shape = (dataset.Rows, dataset.Columns)
+    except (AttributeError, TypeError) as failure:
+        raise ValueError(f"the data set does not describe its pixels: {failure}") from None
+    front = (frames,) if frames > 1 else ()
+    return (*front, *shape, *((samples,) if samples > 1 else ())), dtype
+
+
+def _set_pixel_data(dataset: Dataset, value: bytes, transfer_syntax_uid: str) -> None:
+    dataset.PixelData = value
+    if not hasattr(dataset, "file_meta"):
+        from pydicom.dataset import FileMetaDataset
+
+        dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = UID(transfer_syntax_uid)
+
+
+def _remove_offset_tables(dataset: Dataset) -> None:
+    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        if keyword in dataset:
+            delattr(dataset, keyword)
