@@ -66,8 +66,8 @@ def instance(sop_class: str = CTImageStorage, **elements: Any) -> Dataset:
 
 def image(
     *,
-    rows: int = 24,
-    columns: int = 32,
+    rows: int = 40,
+    columns: int = 48,
     frames: int = 1,
     samples: int = 1,
     bits: int = 16,
@@ -181,11 +181,19 @@ def by_pixel(ds: Dataset) -> bytes:
     """Native Pixel Data in planar configuration 0 and little endian, without padding."""
     frames, samples = int(ds.get("NumberOfFrames") or 1), ds.SamplesPerPixel
     count = frames * samples * ds.Rows * ds.Columns
-    order = "<" if getattr(ds, "original_encoding", (None, True))[1] in (None, True) else ">"
-    array = np.frombuffer(ds.PixelData, f"{order}u{ds.BitsAllocated // 8}", count)
+    order = ">" if _is_big_endian(ds) else "<"
+    native = ds.PixelData
+    if order == ">" and ds.BitsAllocated == 8 and ds["PixelData"].VR == "OW":
+        native = np.frombuffer(native, "u2").byteswap().tobytes()
+    array = np.frombuffer(native, f"{order}u{ds.BitsAllocated // 8}", count)
     if samples > 1 and ds.PlanarConfiguration:
         array = array.reshape(frames, samples, ds.Rows, ds.Columns).transpose(0, 2, 3, 1)
     return array.astype(array.dtype.newbyteorder("<")).tobytes()
+
+
+def _is_big_endian(ds: Dataset) -> bool:
+    """Whether pydicom read it so; a data set that was made is little endian."""
+    return getattr(ds, "original_encoding", (None, None))[1] is False
 
 
 def parts_of(path: Path) -> tuple[Dataset, bytes]:
@@ -204,3 +212,52 @@ def data_sets_in(folder: Path) -> dict[str, tuple[str, bytes]]:
             meta, data = parts_of(path)
             found[str(meta.MediaStorageSOPInstanceUID)] = (str(meta.TransferSyntaxUID), data)
     return found
+
+
+#: What encoding changes on purpose (PS3.5 8.2.2, A.4).
+CHANGED_BY_ENCODING = frozenset({0x00280006, 0x7FE00001, 0x7FE00002, 0x7FE00010})
+_WORDS = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
+
+
+def differences(
+    before: Dataset, after: Dataset, but: frozenset[int] = CHANGED_BY_ENCODING
+) -> list[str]:
+    """What differs between two data sets, in sequences too, but for the elements in `but`.
+
+    OB and OW count as one VR where one of them is in Implicit VR, which has only OW (PS3.5 A.1).
+    """
+    found = []
+    for tag in sorted({*before.keys(), *after.keys()} - but):
+        if tag not in before or tag not in after:
+            found.append(f"{tag} is in one of them only")
+        elif not _same_element(before, after, tag):
+            found.append(f"{tag} differs")
+    return found
+
+
+def _same_element(before: Dataset, after: Dataset, tag: Any) -> bool:
+    one, other = before.get_item(tag), after.get_item(tag)
+    same_vr = one.VR == other.VR
+    if one.VR in _WORDS and _is_big_endian(before) != _is_big_endian(after):
+        # pydicom leaves these as the bytes that they are.
+        turned = np.frombuffer(one.value, f"u{_WORDS[one.VR]}").byteswap().tobytes()
+        return same_vr and turned == other.value
+    if same_vr and not isinstance(one.value, Items) and one.value == other.value:
+        return True
+    try:
+        one, other = before[tag], after[tag]
+    except (ValueError, TypeError, NotImplementedError, AttributeError, OverflowError):
+        # pydicom has no reading of it: then its bytes must be the same.
+        return same_vr and one.value == other.value
+    if one.VR == other.VR == "SQ":
+        return len(one.value) == len(other.value) and not any(
+            differences(*items, but=frozenset())
+            for items in zip(one.value, other.value, strict=True)
+        )
+    if {one.VR, other.VR} == {"OB", "OW"} and (_is_implicit(before) or _is_implicit(after)):
+        return bool(one.value == other.value)
+    return bool(one == other)
+
+
+def _is_implicit(ds: Dataset) -> bool:
+    return getattr(ds, "original_encoding", (None, None))[0] is True
