@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 _TIMEVAL: Final = struct.Struct("ll")
 #: SO_LINGER: close at once, with a reset.
 _RESET: Final = struct.pack("ii", 1, 0)
+_STOPPED_READING: Final = "the peer takes no more data"
+#: How often to look whether all was taken; there is no event for it.
+_LOOK_MILLISECONDS: Final = 50
 #: Deadlines are kept to about this; it also keeps SO_RCVTIMEO from becoming 0, "for ever".
 _RESOLUTION: Final = 0.001
 
@@ -52,6 +55,14 @@ def remaining(deadline: float | None) -> float:
 def _unsent(sock: socket.socket) -> int:
     """Return how many bytes the peer has not acknowledged."""
     return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
+def _less_unsent(sock: socket.socket, before: float) -> float:
+    """Return what is unsent now; raise `TimeoutError` where that is not less than `before`."""
+    unsent = _unsent(sock)
+    if unsent >= before:
+        raise TimeoutError(_STOPPED_READING)
+    return unsent
 
 
 class Connection(AssociationSocket):
@@ -218,25 +229,47 @@ class Connection(AssociationSocket):
     ) -> None:
         sock.settimeout(progress_seconds)
         self._armed = math.inf
-        sent = 0
+        sent, unsent = 0, math.inf
         while sent < len(view):
-            sent += sock.send(view[sent:])
+            try:
+                sent += sock.send(view[sent:])
+            except TimeoutError:
+                unsent = _less_unsent(sock, unsent)
         sock.settimeout(None)
 
     def _wait_for_room(self, sock: socket.socket, seconds: float | None) -> None:
-        """Wait until the peer takes more, or has said something that matters more."""
+        """Wait until the peer takes more, or has said something that matters more.
+
+        The kernel tells of room only when there is a good deal of it; progress is what the peer
+        acknowledges.
+        """
+        unsent: float = _unsent(sock)
         poll = select.poll()
         poll.register(sock, select.POLLOUT | select.POLLIN)
-        ready = poll.poll(None if seconds is None else seconds * 1000)
-        if not ready:
-            raise TimeoutError("the peer takes no more data")
-        if ready[0][1] & select.POLLOUT:
+        while True:
+            ready = poll.poll(None if seconds is None else seconds * 1000)
+            if not ready:
+                unsent = _less_unsent(sock, unsent)
+            elif ready[0][1] & select.POLLOUT:
+                return
+            elif self._peer_gave_up(sock):
+                raise ConnectionAbortedError("the peer aborted the association")
+            else:
+                poll.modify(sock, select.POLLOUT)
+
+    def wait_until_taken(self, progress_seconds: float) -> None:
+        """Wait until the peer has acknowledged every byte, or says something."""
+        sock = self.socket
+        if sock is None or not (unsent := _unsent(sock)):
             return
-        if self._peer_gave_up(sock):
-            raise ConnectionAbortedError("the peer aborted the association")
-        poll.modify(sock, select.POLLOUT)
-        if not poll.poll(None if seconds is None else seconds * 1000):
-            raise TimeoutError("the peer takes no more data")
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        since = time.monotonic()
+        while not poll.poll(_LOOK_MILLISECONDS) and (left := _unsent(sock)):
+            if left < unsent:
+                unsent, since = left, time.monotonic()
+            elif time.monotonic() - since > progress_seconds:
+                raise TimeoutError(_STOPPED_READING)
 
     @staticmethod
     def _peer_gave_up(sock: socket.socket) -> bool:

@@ -39,6 +39,9 @@ _LAST_DATA: Final = 2
 #: Sent at one go: enough for few system calls, little enough to stay in the cache.
 _WINDOW_BYTES: Final = 256 * KIB
 
+#: IOV_MAX: `preadv` takes no more, and a peer may ask for PDUs of 16 bytes.
+_MOST_VECTORS: Final = 1024
+
 Buffer: TypeAlias = bytes | bytearray | memoryview
 #: An open file's descriptor, where in it the data set begins, and its length.
 FileSlice: TypeAlias = tuple[int, int, int]
@@ -137,6 +140,7 @@ def _send_data_set(
             if TRANSITION_TABLE.get(("Evt9", assoc.dul.state_machine.current_state)) != "DT-1":
                 break
             connection.send_all(pdus, progress_seconds)
+        connection.wait_until_taken(progress_seconds)
     except TimeoutError:
         raise
     except SourceFailed as failure:
@@ -187,7 +191,7 @@ class Window:
         # Every fragment but the last has an even length (PS3.8 E.1 follows PS3.5 7.1.1).
         self._room = (maximum_pdu_size - _PDV_HEADER_BYTES) & ~1
         self._stride = _HEADERS.size + self._room
-        count = max(1, _WINDOW_BYTES // self._stride)
+        count = min(max(1, _WINDOW_BYTES // self._stride), _MOST_VECTORS)
         self._buffer = memoryview(bytearray(count * self._stride))
         self._holes = [
             self._buffer[start + _HEADERS.size : start + self._stride]
