@@ -12,9 +12,10 @@ install; `EncodingFailed` and `DecodingFailed` for a frame.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.encoders.base import Encoder, get_encoder
@@ -114,12 +115,18 @@ def _pydicom_encoder(options: Options) -> tuple[Encoder, str]:
 
 def _pydicom_codec(layout: PixelLayout, options: Options) -> Codec:
     encoder, plugin = _pydicom_encoder(options)
-    description = _described(layout)
+    # Planes that pydicom's encoders are given come out as other pixels; pixel by pixel is right.
+    by_pixel = replace(layout, planar_configuration=0)
+    description = _described(by_pixel)
     is_rle = options.transfer_syntax_uid == RLELossless
 
     def encode(native: Buffer) -> bytes:
+        if plugin == "gdcm" and layout.frame_bytes % 2:
+            # GDCM 3.2.6 aborts the whole process.
+            raise EncodingFailed("gdcm: cannot encode frames of odd length")
         try:
-            return encoder.encode(bytes(native), encoding_plugin=plugin, **description)
+            frame = _interleaved(native, layout)
+            return encoder.encode(frame, encoding_plugin=plugin, **description)
         except Exception as failure:
             # Third-party encoders raise whatever they like.
             raise EncodingFailed(f"{plugin}: {failure}") from failure
@@ -137,19 +144,28 @@ def _pydicom_codec(layout: PixelLayout, options: Options) -> Codec:
 
 def decode_frame(encoded: Buffer, transfer_syntax_uid: str, layout: PixelLayout) -> bytes:
     """Decode one frame with pydicom to native bytes in the planar configuration of `layout`."""
+    uid = UID(transfer_syntax_uid)
+    stored = replace(layout, planar_configuration=1 if uid == RLELossless else 0)
+    # What stands in bits that are not stored, an overlay perhaps, came through RLE too.
+    options: dict[str, Any] = {"correct_unused_bits": False} if uid == RLELossless else {}
     try:
-        decoder = get_decoder(UID(transfer_syntax_uid))
-        array, _ = decoder.as_array(
-            encapsulate([bytes(encoded)]),
-            raw=True,
-            index=0,
-            **_described(layout),
+        array, _ = get_decoder(uid).as_array(
+            encapsulate([bytes(encoded)]), raw=True, index=0, **_described(stored), **options
         )
     except Exception as failure:
         raise DecodingFailed(f"{UID(transfer_syntax_uid).name}: {failure}") from failure
     if layout.samples_per_pixel > 1 and layout.planar_configuration == 1:
         array = array.transpose(2, 0, 1)
     return array.tobytes()
+
+
+def _interleaved(native: Buffer, layout: PixelLayout) -> bytes:
+    """Return a native frame in planar configuration 0."""
+    if layout.samples_per_pixel == 1 or layout.planar_configuration == 0:
+        return bytes(native)
+    samples, width = layout.samples_per_pixel, layout.bits_allocated // 8
+    planes = np.frombuffer(native, f"u{width}").reshape(samples, -1)
+    return planes.T.tobytes()
 
 
 def _described(layout: PixelLayout) -> dict[str, Any]:

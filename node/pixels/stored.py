@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pydicom
 from pydicom.filewriter import write_dataset
@@ -141,8 +142,11 @@ def decompressed(instance: StoredInstance, transfer_syntax_uid: str) -> bytes:
         ds = pydicom.dcmread(io.BytesIO(instance.buffer))
         # A deflated data set has native pixels and was inflated by reading it.
         if ds.file_meta.TransferSyntaxUID.is_encapsulated:
-            # as_rgb would change the pixels of what is stored as YBR.
-            ds.decompress(as_rgb=False, generate_instance_uid=False)
+            # as_rgb would change the pixels of what is stored as YBR; the correction of unused bits
+            # would clear an overlay in them, which RLE brings along. Others need it for the sign.
+            is_rle = instance.meta.transfer_syntax_uid == uids.RLE_LOSSLESS
+            options: dict[str, Any] = {"correct_unused_bits": False} if is_rle else {}
+            ds.decompress(as_rgb=False, generate_instance_uid=False, **options)
         encoded = pydicom.filebase.DicomBytesIO()
         encoded.is_little_endian = True
         encoded.is_implicit_VR = transfer_syntax_uid == uids.IMPLICIT_VR_LE
