@@ -23,6 +23,7 @@ from typing import Final
 from node.errors import InstanceRefused, OutOfResources
 from node.network.arena import BLOCK_BYTES, POOL
 from node.network.limits import KIB, Limits
+from node.pixels.mapped import release
 
 #: Smaller fragments are gathered before they are written: 16 KiB PDUs cost no call each.
 _WRITE_BYTES: Final = 64 * KIB
@@ -60,6 +61,11 @@ class ReceivedData:
                 assert self._block is not None, "closed"
                 self._view = memoryview(self._block)[: self.nbytes]
         return self._view
+
+    def release(self, start: int, end: int) -> None:
+        """Say that these bytes will not be needed again: those of a spill file leave memory."""
+        if self._map is not None:
+            release(self._map, start, end)
 
     def as_stream(self) -> BytesIO:
         """Return a copy of the bytes as pynetdicom's events expect them."""

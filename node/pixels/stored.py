@@ -25,6 +25,7 @@ from node.dicom.convert import Chunk
 from node.dicom.part10 import FileMeta
 from node.dicom.scan import scan
 from node.errors import CannotUnderstand, DecodingFailed
+from node.pixels.mapped import release
 from node.pixels.restorer import restore
 
 
@@ -45,11 +46,7 @@ class StoredInstance:
 
     def release(self, start: int, end: int) -> None:
         """Let the kernel have the memory of these bytes of the data set back."""
-        # Whole pages only, and not the last one, which the next bytes share.
-        first = (self.data_set_offset + start) // mmap.PAGESIZE * mmap.PAGESIZE
-        length = (self.data_set_offset + end) // mmap.PAGESIZE * mmap.PAGESIZE - first
-        if length > 0:
-            self._map.madvise(mmap.MADV_DONTNEED, first, length)
+        release(self._map, self.data_set_offset + start, self.data_set_offset + end)
 
 
 @contextlib.contextmanager

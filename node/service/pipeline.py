@@ -57,9 +57,9 @@ class Pipeline:
         """Write one instance to a file of the spool, without making it durable."""
         meta = file_meta(received, self._ae_title)
         if received.transfer_syntax_uid == uids.DEFLATED_EXPLICIT_VR_LE:
-            written = write_unread(data.buffer, meta, incoming.file)
+            written = write_unread(data.buffer, meta, incoming.file, data.release)
         else:
-            written = write_file(scanned, meta, incoming.file, self._options)
+            written = write_file(scanned, meta, incoming.file, self._options, data.release)
         return _stored(replace(received, byte_count=data.nbytes), written)
 
 
