@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import struct
 import threading
@@ -9,7 +10,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.pixels.encoders.native import _encode_segment
 from rle.rle import encode_segment
@@ -19,6 +20,7 @@ from node.errors import DecodingFailed, EncodingFailed
 from node.pixels import rle
 from node.pixels.rle import FrameLayout
 
+any_time = settings(deadline=None)  # machines that test are busy
 kernel_only = pytest.mark.skipif(rle.KERNEL != "dcmpress", reason="the C kernel is not built")
 INSTRUCTION_SETS = rle._kernel.instruction_sets() if rle._kernel else ()
 
@@ -155,18 +157,19 @@ def test_order_of_segments(encoder, planar, big_endian, native):
 def shortest(row: bytes) -> int:
     """The least bytes any choice of runs and literals takes, by trying all of them."""
     best = [(0, 0)] + [(1 << 30, 0)] * len(row)  # bytes put; minus the places left in the literal
+    lengths = [len(list(group)) for _, group in itertools.groupby(row)]
+    equal = [left for length in lengths for left in range(length, 0, -1)]  # from here on
     for at in range(len(row)):
         put, places = best[at]
         after = (put + 1, places + 1) if places else (put + 2, -127)
         best[at + 1] = min(best[at + 1], after)
-        for count in range(2, 129):
-            if row[at : at + count] != row[at : at + 1] * count:
-                break
+        for count in range(2, min(equal[at], 128) + 1):
             best[at + count] = min(best[at + count], (put + 2, 0))
     return best[-1][0]
 
 
 @kernel_only
+@any_time
 @given(st.one_of(runny, noisy, nearly_noisy, st.builds(bytes.__add__, runny, nearly_noisy)))
 def test_no_encoding_of_a_row_is_shorter(row):
     row = row or b"\0"
@@ -181,6 +184,7 @@ def test_no_encoding_of_a_row_is_shorter(row):
 
 
 @kernel_only
+@any_time
 @given(frames(), st.sampled_from(INSTRUCTION_SETS or ("",)))
 def test_every_decoder_gives_the_frame_back(frame, instructions):
     layout, native = frame
@@ -196,6 +200,7 @@ def test_every_decoder_gives_the_frame_back(frame, instructions):
     assert len(encoded) <= layout.encoded_bound
 
 
+@any_time
 @given(frames())
 def test_pylibjpeg_serves_the_same_frames(frame):
     layout, native = frame
@@ -211,6 +216,7 @@ def test_pylibjpeg_serves_the_same_frames(frame):
         assert len(rle.encode(native, layout)) <= len(encoded)
 
 
+@any_time
 @given(frames(), st.data())
 def test_one_changed_byte_does_not_match(frame, data):
     layout, native = frame
@@ -302,6 +308,7 @@ EXTREMES = st.one_of(st.integers(-3, 20), st.integers(-(2**65), 2**65), st.sampl
 
 
 @kernel_only
+@any_time
 @given(st.tuples(*[EXTREMES] * 6))
 def test_the_kernel_itself_refuses_any_other_arguments(arguments):
     for call in (rle._kernel.encode, rle._kernel.decode):
@@ -420,6 +427,7 @@ def test_a_huge_claim_allocates_nothing(encoder, samples):
 
 
 @kernel_only
+@any_time
 @given(frames(), st.data())
 def test_a_damaged_frame_decodes_or_fails_and_nothing_else(frame, data):
     layout, native = frame
