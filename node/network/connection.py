@@ -109,13 +109,10 @@ class Connection(AssociationSocket):
                 timeout=self.assoc.connection_timeout,
                 source_address=self._local_address,
             )
-            try:
-                self._adopt(sock)
-            except BaseException:
-                sock.close()
-                raise
+            self._adopt(sock)
         except OSError as error:
             self.failure = error
+            self._shutdown_socket()
             primitive.result = "Evt17"
         else:
             evt.trigger(self.assoc, evt.EVT_CONN_OPEN, {"address": address})
@@ -129,12 +126,12 @@ class Connection(AssociationSocket):
     def _adopt(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = sock
+        self.assoc.requestor.address_info = AddressInformation.from_tuple(sock.getsockname()[:2])
         if self._tls_args is not None:
             context, server_name = self._tls_args
             self.secure(context, self.assoc.connection_timeout, server_name)
         self.socket.settimeout(None)
         self._is_connected = True
-        self.assoc.requestor.address_info = AddressInformation.from_tuple(sock.getsockname()[:2])
 
     def secure(
         self, context: ssl.SSLContext, seconds: float | None, server_name: str | None = None

@@ -1,0 +1,415 @@
+"""The door and the limits: floods, silent peers, TLS, draining, inherited sockets, descriptors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from network.peers import wait_until
+from network.raw_peer import (
+    RELEASE_RQ,
+    RawPeer,
+    associate_rq,
+    echo_rq,
+    message,
+    p_data,
+    pdv,
+    reject,
+    status,
+    store_rq,
+)
+from pynetdicom import build_context, evt
+from pynetdicom.sop_class import CTImageStorage, Verification
+
+from node.errors import PeerUnreachable
+from node.network.dimse import received_data
+from node.network.limits import Limits
+from node.network.requestor import associate
+from node.network.sending import send_store
+from node.network.server import Server, listen
+
+trustme = pytest.importorskip("trustme", reason="trustme makes the certificates")
+
+ACCEPTED = "A-ASSOCIATE-AC"
+TOO_MANY = reject(2, 3, 2)
+STOPPING = reject(2, 3, 1)
+LIMITS = Limits(
+    artim_seconds=1.5, idle_seconds=20, close_seconds=0.3, refuse_seconds=0.2, waiting=1200
+)
+#: Long forms of the floods: set it to run a thousand silent peers, a scan of 100,000.
+LONG = os.environ.get("DCMPRESS_LONG_TESTS") == "1"
+
+
+@pytest.fixture
+def serve(tmp_path: Path):
+    servers = []
+
+    def start(limits: Limits = LIMITS, address=("127.0.0.1", 0), handlers=(), **options) -> Server:
+        server = listen(
+            address=address,
+            ae_title="DOOR",
+            handlers=list(handlers),
+            contexts=[build_context(Verification), build_context(CTImageStorage)],
+            limits=limits,
+            spill=tmp_path,
+            **options,
+        )
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        assert (server.active, server.waiting) == (0, 0)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def echo_works(server: Server, wrap=None) -> float:
+    """Be an honest peer; return how long association and echo took."""
+    begun = time.monotonic()
+    with RawPeer(server.address, wrap) as peer:
+        peer.send([associate_rq()])
+        assert peer.receive() == ACCEPTED
+        peer.send([message(3, echo_rq())])
+        assert peer.receive() == status(0x0000)
+        seconds = time.monotonic() - begun
+        peer.send([RELEASE_RQ])
+        assert peer.receive() == "A-RELEASE-RP"
+    return seconds
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@contextlib.contextmanager
+def nothing_stays_behind(server: Server):
+    """Assert that threads, descriptors and connections come back to what they were."""
+    echo_works(server)
+    wait_until(lambda: server.active == 0, "warmed up")
+    threads, descriptors = threading.active_count(), open_descriptors()
+    yield
+    wait_until(lambda: server.active == server.waiting == 0, "all gone")
+    wait_until(lambda: threading.active_count() <= threads, "threads gone")
+    wait_until(lambda: open_descriptors() <= descriptors, "descriptors closed")
+
+
+# -- floods ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first_words", [b"", b"\x01", associate_rq()[:40]])
+def test_silent_peers_cost_no_thread_and_hold_up_nobody(serve, first_words) -> None:
+    server = serve()
+    count = 1000 if LONG or first_words == b"" else 200
+    with nothing_stays_behind(server), contextlib.ExitStack() as stack:
+        threads = threading.active_count()
+        for _ in range(count):
+            peer = stack.enter_context(RawPeer(server.address))
+            peer.send([first_words])
+        wait_until(lambda: server.waiting == count, "all at the door", 10)
+        assert threading.active_count() == threads
+        assert echo_works(server) < 1
+        wait_until(lambda: server.waiting == 0, "closed by ARTIM")
+    assert server.turned_away["said nothing in time"] == count
+
+
+def test_scan_of_the_port(serve) -> None:
+    server = serve()
+    with nothing_stays_behind(server):
+        for _ in range(100_000 if LONG else 3000):
+            socket.create_connection(server.address).close()
+        assert echo_works(server) < 1
+
+
+def test_noise_at_the_port_is_logged_once(serve, caplog) -> None:
+    server = serve()
+    for _ in range(20):
+        with RawPeer(server.address) as peer:
+            peer.send([b"GET / HTTP/1.0\r\n\r\n"])
+            peer.until_closed()
+    assert server.turned_away["not a DICOM request"] == 20
+    assert len([record for record in caplog.records if "not a DICOM" in record.message]) == 1
+
+
+def test_door_that_is_full_lets_the_oldest_go(serve) -> None:
+    server = serve(Limits(waiting=5, artim_seconds=30, refuse_seconds=0.2))
+    with contextlib.ExitStack() as stack:
+        oldest = stack.enter_context(RawPeer(server.address))
+        for _ in range(20):
+            stack.enter_context(RawPeer(server.address))
+        assert oldest.until_closed() < 5
+        assert echo_works(server) < 1
+        assert server.waiting <= 5
+
+
+# -- limits ----------------------------------------------------------------------------------------
+
+
+def test_one_association_too_many_for_a_peer_and_in_all(serve) -> None:
+    for limits in (Limits(associations_per_peer=3), Limits(associations=3)):
+        server = serve(limits)
+        with contextlib.ExitStack() as stack:
+            peers = [stack.enter_context(RawPeer(server.address)) for _ in range(5)]
+            for peer in peers:
+                peer.send([associate_rq()])
+                peer.receive()
+            assert [peer.said[0] for peer in peers] == [ACCEPTED] * 3 + [TOO_MANY] * 2
+            assert peers[4].until_closed() < 2
+            peers[0].send([RELEASE_RQ])
+            peers[0].receive()
+            peers[0].sock.close()
+            wait_until(lambda server=server: server.active == 2, "one has ended")
+            echo_works(server)
+
+
+def test_descriptors_above_1024(serve) -> None:
+    """`select` ends at 1,024; nothing here uses it."""
+    server = serve()
+    with contextlib.ExitStack() as stack:
+        for _ in range(1100):
+            stack.callback(os.close, os.open("/dev/null", os.O_RDONLY))
+        assert echo_works(server) < 1
+        assoc = associate(
+            address=server.address,
+            calling_ae_title="HIGH",
+            called_ae_title="DOOR",
+            contexts=[build_context(Verification)],
+        )
+        assert assoc.dul.connection.descriptor > 1024
+        assert assoc.send_c_echo().Status == 0x0000
+        assoc.release()
+
+
+# -- several processes, inherited sockets ----------------------------------------------------------
+
+
+def test_inherited_socket(serve) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = serve(address=listening)
+    assert server.address == listening.getsockname()
+    echo_works(server)
+
+
+def test_two_servers_on_one_inherited_socket(serve) -> None:
+    """As two processes would, each with its own copy of the descriptor."""
+    listening = socket.create_server(("127.0.0.1", 0), backlog=64)
+    first = serve(address=listening.dup())
+    second = serve(address=listening)
+    for _ in range(20):
+        echo_works(first)
+    first.close()
+    wait_until(lambda: first._listening.fileno() < 0, "first stopped listening")
+    for _ in range(5):
+        echo_works(second)
+
+
+def test_shared_port(serve) -> None:
+    first = serve(share_port=True)
+    second = serve(address=first.address, share_port=True)
+    for _ in range(10):
+        echo_works(first)
+    first.shutdown()
+    echo_works(second)
+
+
+# -- ending ----------------------------------------------------------------------------------------
+
+
+def test_drain_rejects_new_ones_and_lets_running_ones_finish(serve) -> None:
+    server = serve()
+    drained = []
+    with RawPeer(server.address) as running, RawPeer(server.address) as late:
+        running.send([associate_rq()])
+        assert running.receive() == ACCEPTED
+        drain = threading.Thread(target=lambda: drained.append(server.drain(10)))
+        drain.start()
+        wait_until(lambda: server._draining, "draining")
+        late.send([associate_rq()])
+        assert late.receive() == STOPPING
+        running.send([message(1, store_rq(), bytes(100)), RELEASE_RQ])
+        assert [running.receive(), running.receive()] == [status(0x0110), "A-RELEASE-RP"]
+        running.sock.close()
+        drain.join(10)
+    assert drained == [True]
+
+
+def test_drain_tells_when_it_was_not_done_in_time(serve) -> None:
+    server = serve()
+    with RawPeer(server.address) as running:
+        running.send([associate_rq()])
+        assert running.receive() == ACCEPTED
+        assert server.drain(0.1) is False
+        server.shutdown()
+        running.until_closed()
+        assert running.said[-1] == "A-ABORT(0,0)"
+
+
+def test_shutdown_while_an_instance_arrives_leaves_nothing(serve, tmp_path) -> None:
+    server = serve(Limits(memory_bytes=1000, close_seconds=0.2))
+    with RawPeer(server.address) as peer:
+        peer.send([associate_rq(), p_data(pdv(1, 3, store_rq()))])
+        peer.send([p_data(pdv(1, 0, bytes(10_000)))] * 10)
+        wait_until(lambda: bool(list(tmp_path.glob("*.part"))), "spilling")
+        server.shutdown()
+    assert not list(tmp_path.glob("*.part"))
+
+
+# -- TLS -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificates():
+    """Return the contexts of a server that asks for a client certificate, and of such a client."""
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.configure_trust(server)
+    server.verify_mode = ssl.CERT_REQUIRED
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.issue_cert("client@example.org").configure_cert(client)
+    authority.configure_trust(client)
+    return server, client
+
+
+def secured(client: ssl.SSLContext):
+    return lambda sock: client.wrap_socket(sock, server_hostname="127.0.0.1")
+
+
+def test_tls_in_both_roles(serve, certificates) -> None:
+    server_context, client_context = certificates
+    stored = []
+
+    def store(event: evt.Event) -> int:
+        stored.append(bytes(received_data(event).buffer))
+        return 0x0000
+
+    server = serve(ssl_context=server_context, handlers=[(evt.EVT_C_STORE, store)])
+    echo_works(server, secured(client_context))
+    assoc = associate(
+        address=server.address,
+        calling_ae_title="TLS",
+        called_ae_title="DOOR",
+        contexts=[build_context(CTImageStorage, "1.2.840.10008.1.2")],
+        ssl_context=client_context,
+    )
+    data = os.urandom(3_000_000)
+    context = assoc.accepted_contexts[0]
+    assert send_store(assoc, context, CTImageStorage, "1.2.3", [data]).status == 0x0000
+    assoc.release()
+    assert stored == [data]
+
+
+@pytest.mark.parametrize("hello", [b"", b"\x16\x03\x01\x00\xc8"], ids=["silent", "half a hello"])
+def test_tls_clients_that_say_nothing_hold_up_nobody(serve, certificates, hello) -> None:
+    server_context, client_context = certificates
+    server = serve(ssl_context=server_context)
+    with contextlib.ExitStack() as stack:
+        threads = threading.active_count()
+        for _ in range(50):
+            stack.enter_context(RawPeer(server.address)).send([hello])
+        wait_until(lambda: server.waiting == 50, "all at the door")
+        assert threading.active_count() == threads
+        assert echo_works(server, secured(client_context)) < 1
+        wait_until(lambda: server.waiting == server.active == 0, "closed by ARTIM")
+
+
+def test_tls_handshake_that_stops_half_way_meets_artim(serve, certificates) -> None:
+    """A whole ClientHello, then nothing: it got a thread, and loses it."""
+    server_context, client_context = certificates
+    server = serve(ssl_context=server_context)
+    outgoing = ssl.MemoryBIO()
+    hello = client_context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="127.0.0.1")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        hello.do_handshake()
+    with RawPeer(server.address) as peer:
+        peer.send([outgoing.read()])
+        wait_until(lambda: server.active == 1, "handshake begun")
+        echo_works(server, secured(client_context))
+        wait_until(lambda: server.active == 0, "given up", 5)
+
+
+def test_plain_dicom_to_a_tls_port_is_closed(serve, certificates) -> None:
+    server = serve(ssl_context=certificates[0])
+    with RawPeer(server.address) as peer:
+        peer.send([associate_rq()])
+        assert peer.until_closed() < 1
+        assert peer.said == []
+
+
+def test_client_without_a_certificate_is_refused(serve, certificates) -> None:
+    server = serve(ssl_context=certificates[0])
+    stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    stranger.check_hostname = False
+    stranger.verify_mode = ssl.CERT_NONE
+    with (
+        contextlib.suppress(ssl.SSLError, OSError),
+        RawPeer(server.address, secured(stranger)) as peer,
+    ):
+        peer.send([associate_rq()])
+        assert peer.receive() == "closed"
+
+
+def test_server_that_is_not_trusted_is_unreachable(serve, certificates) -> None:
+    server = serve(ssl_context=certificates[0])
+    with pytest.raises(PeerUnreachable, match="certificate"):
+        associate(
+            address=server.address,
+            calling_ae_title="TLS",
+            called_ae_title="DOOR",
+            contexts=[build_context(Verification)],
+            ssl_context=ssl.create_default_context(),
+        )
+
+
+def test_cut_without_close_notify_inside_an_instance_discards_it(
+    serve, certificates, tmp_path
+) -> None:
+    """What an attacker on the line can do to TLS: end it early."""
+    server_context, client_context = certificates
+    stored = []
+    server = serve(
+        Limits(memory_bytes=1000, close_seconds=0.2),
+        ssl_context=server_context,
+        handlers=[(evt.EVT_C_STORE, lambda event: stored.append(1) or 0x0000)],
+    )
+    with RawPeer(server.address, secured(client_context)) as peer:
+        peer.send([associate_rq()])
+        assert peer.receive() == ACCEPTED
+        peer.send([p_data(pdv(1, 3, store_rq())), *[p_data(pdv(1, 0, bytes(9000)))] * 9])
+        wait_until(lambda: bool(list(tmp_path.glob("*.part"))), "spilling")
+        os.close(peer.sock.detach())
+        wait_until(lambda: server.active == 0, "association ended")
+    assert not list(tmp_path.glob("*.part"))
+    assert stored == []
+
+
+# -- cost ------------------------------------------------------------------------------------------
+
+
+def test_idle_associations_use_no_processor(serve) -> None:
+    """Fifty idle associations, both ends here, for half a second: next to nothing."""
+    server = serve(Limits(associations_per_peer=100))
+    with contextlib.ExitStack() as stack:
+        for _ in range(50):
+            peer = stack.enter_context(RawPeer(server.address))
+            peer.send([associate_rq()])
+            assert peer.receive() == ACCEPTED
+        used = time.process_time()
+        threading.Event().wait(0.5)
+        assert time.process_time() - used < 0.05
+
+
+def test_importing_the_network_starts_no_thread() -> None:
+    code = "import threading, node.network.server; print(threading.active_count())"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "1"
