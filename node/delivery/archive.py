@@ -58,7 +58,9 @@ class Archive:
         """Nothing is held between deliveries."""
 
     def _place(self, instance: StoredInstance) -> Path:
-        identity = identity_of(scan_any(instance.data_set, instance.meta.transfer_syntax_uid))
+        identity = identity_of(
+            scan_any(instance.data_set, instance.meta.transfer_syntax_uid, instance.release)
+        )
         study = identity.study_instance_uid or UNKNOWN
         series = identity.series_instance_uid or UNKNOWN
         uid = instance.meta.sop_instance_uid

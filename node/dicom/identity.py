@@ -16,6 +16,7 @@ from node.dicom.encoded import EncodedDataSet
 from node.dicom.layout import Buffer
 from node.dicom.scan import scan
 from node.dicom.uids import DEFLATED_EXPLICIT_VR_LE, EXPLICIT_VR_LE, is_uid
+from node.dicom.walk import Release, keep
 from node.errors import CannotUnderstand, DataSetMismatch, InvalidSOPInstance
 
 #: A structured report or segmentation is far smaller inflated; a bomb is far larger.
@@ -44,10 +45,10 @@ def identity_of(data_set: EncodedDataSet) -> Identity:
     )
 
 
-def scan_any(data: Buffer, transfer_syntax_uid: str) -> EncodedDataSet:
+def scan_any(data: Buffer, transfer_syntax_uid: str, release: Release = keep) -> EncodedDataSet:
     """Scan a data set in whatever transfer syntax; of a deflated one, what it inflates to."""
     if transfer_syntax_uid != DEFLATED_EXPLICIT_VR_LE:
-        return scan(data, transfer_syntax_uid)
+        return scan(data, transfer_syntax_uid, release=release)
     return scan(_inflated(data), EXPLICIT_VR_LE)
 
 

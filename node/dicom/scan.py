@@ -42,7 +42,7 @@ from node.dicom.layout import (
     read_header,
     transfer_syntax_of,
 )
-from node.dicom.walk import Frame, Limits, Walker, refuse
+from node.dicom.walk import Frame, Limits, Release, Walker, keep, refuse
 
 _PREAMBLE_BYTES = 128
 _FILE_META_GROUP = b"\x02\x00"
@@ -72,8 +72,8 @@ class Scanner(Walker):
 
     __slots__ = ("closed", "found", "nested", "repeated")
 
-    def __init__(self, data: Buffer, limits: Limits) -> None:
-        super().__init__(data, limits)
+    def __init__(self, data: Buffer, limits: Limits, release: Release) -> None:
+        super().__init__(data, limits, release)
         #: Raw tag to offset, at the top level and inside sequences.
         self.found: dict[int, int] = {}
         self.nested: dict[int, int] = {}
@@ -155,10 +155,18 @@ class Scanner(Walker):
             self.repeated.add(tag)
 
 
-def scan(data: Buffer, transfer_syntax_uid: str, limits: Limits | None = None) -> EncodedDataSet:
-    """Walk the data set once and return where its elements lie; see the module for what raises."""
+def scan(
+    data: Buffer,
+    transfer_syntax_uid: str,
+    limits: Limits | None = None,
+    release: Release = keep,
+) -> EncodedDataSet:
+    """Walk the data set once and return where its elements lie; see the module for what raises.
+
+    `release` is told of encapsulated frames that were passed.
+    """
     said = layout_of(transfer_syntax_uid)
-    scanner = Scanner(data, limits or Limits())
+    scanner = Scanner(data, limits or Limits(), release)
     start = _end_of_file_meta(data)
     form = _layout_in_fact(data, start, said)
     scanner.walk(start, len(data), form)

@@ -12,8 +12,9 @@ message carries a value of the data set.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 from node.dicom.dictionary import UNDEFINED_LENGTH
 from node.dicom.layout import (
@@ -40,6 +41,18 @@ class Limits:
     elements: int = 1_000_000
 
 
+#: Told which bytes of the data set, from and to, are not needed for now.
+Release: TypeAlias = Callable[[int, int], None]
+
+#: Looking at the header of each fragment brings the pages around it into memory; no more of them
+#: than this stay there.
+_HELD_BYTES = 32 * 1024 * 1024
+
+
+def keep(start: int, end: int) -> None:
+    """Release nothing: the data set is ordinary memory."""
+
+
 class Frame:
     """A data set (the whole, or an item), or a sequence of items, that the walk is inside of."""
 
@@ -56,10 +69,12 @@ class Frame:
 class Walker:
     """One walk through one data set. Subclasses pass the plain elements and hear of the others."""
 
-    __slots__ = ("budget", "data", "limits", "stack")
+    __slots__ = ("budget", "data", "limits", "release", "stack")
 
-    def __init__(self, data: Buffer, limits: Limits) -> None:
+    def __init__(self, data: Buffer, limits: Limits, release: Release = keep) -> None:
         self.data = data
+        #: Told of frames that were passed, so that those of a mapped file can leave memory.
+        self.release = release
         self.limits = limits
         #: One for every step, shared by all loops.
         self.budget = iter(range(limits.elements))
@@ -190,9 +205,13 @@ class Walker:
         """Return the end of the encapsulated value that begins at `offset` (PS3.5 A.4)."""
         data, form = self.data, frame.form
         read, item, last = form.plain_header, form.item, frame.end - 8
+        held = offset
         for _ in self.budget:
             if offset > last:
                 refuse("encapsulated fragments are not closed", offset)
+            if offset - held > _HELD_BYTES:
+                self.release(held, offset)
+                held = offset
             tag, length = read(data, offset)
             offset += 8
             if tag != item:

@@ -14,14 +14,13 @@ from node.dicom import part10
 from node.dicom.encoded import EncodedDataSet
 from node.dicom.layout import Buffer
 from node.dicom.part10 import FileMeta
+from node.dicom.walk import Release, keep
 from node.model import KeepReason
 from node.pixels.policy import Options
 from node.pixels.transcoder import (
     NotEncoded,
     Plan,
-    Release,
     Sink,
-    keep_all,
     plan,
     write_all,
     write_data_set,
@@ -45,7 +44,7 @@ def write_file(
     meta: FileMeta,
     sink: Sink,
     options: Options,
-    release: Release = keep_all,
+    release: Release = keep,
 ) -> Written:
     """Write the instance to `sink`, an empty, seekable and readable binary file.
 
@@ -61,7 +60,7 @@ def write_file(
         return _write_as_received(data_set.data, meta, sink, release, kept)
 
 
-def write_unread(data: Buffer, meta: FileMeta, sink: Sink, release: Release = keep_all) -> Written:
+def write_unread(data: Buffer, meta: FileMeta, sink: Sink, release: Release = keep) -> Written:
     """As `write_file`, for a data set that is not looked into: a deflated one."""
     return _write_as_received(data, meta, sink, release, NotEncoded(KeepReason.DEFLATED))
 

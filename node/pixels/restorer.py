@@ -18,20 +18,19 @@ from node.dicom import convert, uids
 from node.dicom.convert import Chunk
 from node.dicom.encoded import Element, EncodedDataSet
 from node.dicom.part10 import AsReceived
+from node.dicom.walk import Release, keep
 from node.errors import DecodingFailed
 from node.pixels.codecs import codec_for
 from node.pixels.policy import Options, PixelLayout, describe
 from node.pixels.transcoder import (
-    Release,
     facts_of,
-    keep_all,
     turned,
     with_planar_configuration,
 )
 
 
 def restore(
-    data_set: EncodedDataSet, as_received: AsReceived, release: Release = keep_all
+    data_set: EncodedDataSet, as_received: AsReceived, release: Release = keep
 ) -> Iterator[Chunk]:
     """Yield the data set as it was received: the exact inverse of `write_data_set`.
 

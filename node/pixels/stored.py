@@ -110,7 +110,7 @@ def _as_received(instance: StoredInstance) -> Iterable[Chunk]:
     record = instance.meta.record
     if record is None or record.as_received is None:
         return [instance.data_set]
-    scanned = scan(instance.data_set, instance.meta.transfer_syntax_uid)
+    scanned = scan(instance.data_set, instance.meta.transfer_syntax_uid, release=instance.release)
     return restore(scanned, record.as_received, instance.release)
 
 

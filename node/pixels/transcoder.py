@@ -29,6 +29,7 @@ from node.dicom import convert, uids
 from node.dicom.encoded import PLANAR_CONFIGURATION, Element, EncodedDataSet
 from node.dicom.layout import Buffer
 from node.dicom.part10 import AsReceived
+from node.dicom.walk import Release, keep
 from node.errors import DecodingFailed, EncodingFailed
 from node.model import KeepReason
 from node.pixels.codecs import Codec, codec_for
@@ -42,8 +43,6 @@ from node.pixels.policy import Options, PixelFacts, PixelLayout, decide
 
 #: An empty file, or memory that stands for one.
 Sink: TypeAlias = io.FileIO | io.BytesIO
-#: Told which bytes of the input, from and to, will not be needed again.
-Release: TypeAlias = Callable[[int, int], None]
 
 #: Frames looked at before the work is begun: the first, one in the middle and the last.
 _LOOK_FROM_FRAMES = 8
@@ -76,11 +75,7 @@ class Plan:
     native_data_set_bytes: int
 
 
-def keep_all(start: int, end: int) -> None:
-    """Release nothing: the input is ordinary memory."""
-
-
-def plan(data_set: EncodedDataSet, options: Options, release: Release = keep_all) -> Plan:
+def plan(data_set: EncodedDataSet, options: Options, release: Release = keep) -> Plan:
     """Say how `data_set` is encoded; raises `NotEncoded` with the reason where it is not."""
     if data_set.transfer_syntax_uid == uids.DEFLATED_EXPLICIT_VR_LE:
         raise NotEncoded(KeepReason.DEFLATED)
@@ -199,7 +194,7 @@ def _crc32(view: memoryview, release: Release) -> int:
     return crc
 
 
-def write_data_set(plan: Plan, sink: Sink, options: Options, release: Release = keep_all) -> int:
+def write_data_set(plan: Plan, sink: Sink, options: Options, release: Release = keep) -> int:
     """Write the encoded data set at the position of `sink`, and return its length in bytes.
 
     `sink` is a seekable binary file; the offset table is filled in after the frames. Raises

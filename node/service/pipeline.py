@@ -65,7 +65,7 @@ class Pipeline:
 
 def checked(received: Received, data: ReceivedData) -> EncodedDataSet:
     """Scan what was received and compare it with its command; raises `InstanceRefused`."""
-    scanned = identity.scan_any(data.buffer, received.transfer_syntax_uid)
+    scanned = identity.scan_any(data.buffer, received.transfer_syntax_uid, data.release)
     found = identity.identity_of(scanned)
     identity.check(found, received.sop_class_uid, received.sop_instance_uid)
     return scanned

@@ -22,13 +22,14 @@ from node.dicom.identity import identity_of
 from node.dicom.layout import Buffer
 from node.dicom.part10 import FileMeta
 from node.dicom.scan import scan
+from node.dicom.walk import keep
 from node.errors import CannotUnderstand, CannotWrite, DecodingFailed
 from node.model import KeepReason
 from node.pixels.decoders import missing_decoder
 from node.pixels.files import write_file
 from node.pixels.policy import Options, decide
 from node.pixels.stored import StoredInstance, decompressed, opened
-from node.pixels.transcoder import facts_of, keep_all, write_all
+from node.pixels.transcoder import facts_of, write_all
 from node.service.places import Place, Task
 
 #: Every further file would fail in the same way.
@@ -154,7 +155,7 @@ class Rewriter:
     ) -> Smaller | Same:
         came_native = instance.meta.transfer_syntax_uid in uids.NATIVE
         is_large = came_native and original.st_size >= _RELEASE_FROM
-        release = instance.release if is_large else keep_all
+        release = instance.release if is_large else keep
         with self.place.draft(task, original) as draft:
             meta = _meta_for(data_set, instance.meta)
             written = write_file(data_set, meta, draft.sink, self.options, release)
