@@ -17,6 +17,7 @@ import numpy as np
 import pydicom
 from pydicom import examples
 from pydicom.pixels.utils import pixel_array
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -184,11 +185,11 @@ def same_pixels(sent: Path, stored: Path) -> bool | None:
 
 
 def _table(outcomes: list[Outcome]) -> Table:
-    table = Table("Modality", "Sample")
+    table = Table("Modality", "Sample", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("In", "Out", "Ratio"):
         table.add_column(heading, justify="right")
     table.add_column("Stored")
-    table.add_column("Pixels identical")
+    table.add_column("Pixels")
     for outcome in outcomes:
         sample, before = outcome.sample, len(outcome.sample.data_set)
         table.add_row(
@@ -198,7 +199,7 @@ def _table(outcomes: list[Outcome]) -> Table:
             size(outcome.byte_count),
             f"{before / outcome.byte_count:.2f}",
             _as_stored(outcome),
-            {True: "yes", False: "NO", None: "no pixels"}[outcome.same_pixels],
+            {True: "identical", False: "DIFFER", None: "none"}[outcome.same_pixels],
         )
     return table
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from pydicom.encaps import encapsulate, encapsulate_extended
-from pydicom.uid import UID, ExplicitVRBigEndian
+from pydicom.uid import UID
 
 from node.dicom import part10, uids
 from node.dicom.scan import scan
@@ -35,7 +35,7 @@ from node.pixels.codecs import codec_for
 from node.pixels.decoders import missing_decoder
 from node.pixels.files import write_file
 from node.pixels.policy import Options, PixelFacts, PixelLayout, decide
-from node.pixels.transcoder import NotEncoded, turned
+from node.pixels.transcoder import NotEncoded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,9 +73,10 @@ def compress_dataset(dataset: Dataset, options: Options = DEFAULT) -> KeepReason
     """Encode the native Pixel Data of `dataset` in place; return None, or why it stays as it is.
 
     Like `Dataset.compress`, but: the instance keeps its SOP Instance UID, frames are proven, Pixel
-    Data of planar configuration 1 and of big endian data sets come out right, and it is the
-    kernel of this package that encodes. `dataset.file_meta.TransferSyntaxUID` must be there: it
-    says how Pixel Data is encoded now. ValueError where it is not, or says it is compressed.
+    Data of planar configuration 1 comes out right, and it is the kernel of this package that
+    encodes. `dataset.file_meta.TransferSyntaxUID` must be there: it says how Pixel Data is encoded
+    now. ValueError where it is not, where it says compressed already, or big endian: pydicom does
+    not turn the words of other elements, so give the bytes of such a file to `compress`.
 
     >>> from pydicom import examples
     >>> dataset = examples.ct
@@ -87,6 +88,7 @@ def compress_dataset(dataset: Dataset, options: Options = DEFAULT) -> KeepReason
     syntax = _transfer_syntax(dataset)
     if syntax.is_compressed and not syntax.is_deflated:
         raise ValueError(f"the data set is {syntax.name} already: decompress it first")
+    _require_little_endian(dataset)
     layout = decide(_facts(dataset), options)
     if isinstance(layout, KeepReason):
         return layout
@@ -118,6 +120,7 @@ def compress_array(
     >>> compress_array(dataset.pixel_array[::-1], dataset) is None
     True
     """
+    _require_little_endian(dataset)
     shape, dtype = _expected(dataset)
     if array.shape != shape or array.dtype.newbyteorder("=") != dtype:
         raise ValueError(
@@ -193,6 +196,11 @@ def _transfer_syntax(dataset: Dataset) -> UID:
     return UID(syntax)
 
 
+def _require_little_endian(dataset: Dataset) -> None:
+    if dataset.original_encoding[1] is False:
+        raise ValueError("the data set was read from big endian: give its file to `compress`")
+
+
 def _facts(dataset: Dataset) -> PixelFacts:
     def number(keyword: str) -> int | None:
         value = dataset.get(keyword)
@@ -216,11 +224,7 @@ def _facts(dataset: Dataset) -> PixelFacts:
 
 
 def _native_frames(dataset: Dataset, layout: PixelLayout) -> list[memoryview]:
-    native = dataset.PixelData
-    # A data set that was made in Python has no such encoding: its bytes are as its syntax says.
-    if _transfer_syntax(dataset) == ExplicitVRBigEndian:
-        native = turned(native, dataset["PixelData"].VR, layout.bits_allocated)
-    view, size = memoryview(native), layout.frame_bytes
+    view, size = memoryview(dataset.PixelData), layout.frame_bytes
     return [view[at : at + size] for at in range(0, layout.value_bytes, size)]
 
 

@@ -1,0 +1,360 @@
+"""`dcmpress compress`: what is written, what is left alone, and what a killed run leaves behind."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import corpus
+import numpy as np
+import peers
+import pydicom
+import pytest
+from deadly import Deadly
+from pydicom import examples
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import JPEG2000Lossless, RLELossless
+
+from node.cli import compress as command
+from node.cli import main
+from node.pixels.policy import Options
+from node.service import batch
+from node.service.places import InPlace, Mirror, Task
+from node.service.rewriting import Broken, Rewriter, Smaller
+from node.settings.values import TRANSFER_SYNTAXES
+
+CT = Path(examples.get_path("ct"))
+SAMPLES = CT.parent
+J2K, RLE, PLAN = (
+    SAMPLES / name for name in ("MR_small_jp2klossless.dcm", "MR_small_RLE.dcm", "rtplan.dcm")
+)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Two native images, one that is compressed, and one object without pixels."""
+    root = tmp_path / "tree"
+    (root / "a" / "b").mkdir(parents=True)
+    for source, place in ((CT, "ct.dcm"), (RLE, "a/rle.dcm"), (PLAN, "a/b/plan"), (J2K, "j2k")):
+        shutil.copyfile(source, root / place)
+    shutil.copyfile(examples.get_path("overlay"), root / "a" / "overlay.dcm")
+    return root
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def syntax(path: Path) -> str:
+    return pydicom.dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID
+
+
+def same_pixels(one: Path, other: Path) -> bool:
+    arrays = [pixel_array(path, raw=True) for path in (one, other)]
+    return np.array_equal(*arrays)
+
+
+def test_a_mirror_has_every_dicom_file(capsys, tmp_path, tree):
+    before = contents(tree)
+    assert main(["compress", str(tree), "--output", str(tmp_path / "out")]) == 0
+    assert contents(tree) == before
+    after = contents(tmp_path / "out")
+    assert list(after) == list(before)
+    assert {name for name in after if after[name] == before[name]} == {
+        "a/b/plan",
+        "a/rle.dcm",
+        "j2k",
+    }
+    for name in ("ct.dcm", "a/overlay.dcm"):
+        assert syntax(tmp_path / "out" / name) == RLELossless
+        assert same_pixels(tree / name, tmp_path / "out" / name)
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["files", "5"] in shown
+    assert ["compressed", "2"] in shown
+    assert ["kept", "2", "already", "compressed"] in shown
+    assert ["kept", "1", "no", "pixel", "data"] in shown
+
+
+def test_in_place_keeps_permissions_and_times(tree):
+    image = tree / "ct.dcm"
+    original = image.read_bytes()
+    os.chmod(image, 0o640)
+    os.utime(image, ns=(1_500_000_000_000_000_000, 1_400_000_000_123_456_789))
+    assert main(["compress", str(tree), "--in-place"]) == 0
+    found = image.stat()
+    assert found.st_mode & 0o7777 == 0o640
+    assert found.st_mtime_ns == 1_400_000_000_123_456_789
+    assert found.st_size < len(original)
+    assert syntax(image) == RLELossless
+    assert (tree / "a" / "rle.dcm").read_bytes() == RLE.read_bytes()
+    assert main(["compress", str(tree), "--in-place"]) == 0  # and a second time changes nothing
+
+
+def test_other_elements_are_the_same(tree):
+    before = pydicom.dcmread(tree / "ct.dcm")
+    assert main(["compress", str(tree), "--in-place"]) == 0
+    after = pydicom.dcmread(tree / "ct.dcm")
+    assert after.file_meta.MediaStorageSOPInstanceUID == before.SOPInstanceUID
+    for dataset in (before, after):
+        del dataset.PixelData
+    assert after == before
+
+
+@pytest.mark.parametrize("goal", [["--in-place"], ["--output", "out"], []])
+def test_a_dry_run_writes_nothing(capsys, tmp_path, monkeypatch, tree, goal):
+    monkeypatch.chdir(tmp_path)
+    before = contents(tree)
+    assert main(["compress", str(tree), "--dry-run", *goal]) == 0
+    assert contents(tree) == before
+    assert not Path("out").exists()
+    shown = capsys.readouterr().out
+    assert "nothing was written" in shown
+    assert ["compressed", "2"] in [line.split() for line in shown.splitlines()]
+
+
+def test_what_is_no_dicom_or_broken_is_named(capsys, tmp_path, tree):
+    (tree / "notes.txt").write_text("hello")
+    (tree / "empty").touch()
+    (tree / "cut.dcm").write_bytes(CT.read_bytes()[:20000])
+    bare = CT.read_bytes()[132:]
+    (tree / "bare.dcm").write_bytes(bare)  # a data set without preamble is no DICOM file
+    assert main(["compress", str(tree), "--output", str(tmp_path / "out")]) == 1
+    shown = capsys.readouterr()
+    for name in ("notes.txt", "empty", "cut.dcm", "bare.dcm"):
+        assert f"dcmpress: {tree / name}: " in shown.err
+    after = contents(tmp_path / "out")
+    assert after["cut.dcm"] == CT.read_bytes()[:20000]  # nothing is lost with a mirror
+    assert not {"notes.txt", "empty", "bare.dcm"} & set(after)
+    assert syntax(tmp_path / "out" / "ct.dcm") == RLELossless
+    assert ["no", "DICOM", "3", "left", "alone"] in [x.split() for x in shown.out.splitlines()]
+
+
+def test_transcoding(tmp_path, tree):
+    out = tmp_path / "out"
+    assert main(["compress", str(tree), "--output", str(out), "--transcode"]) == 0
+    assert syntax(out / "j2k") == RLELossless
+    assert same_pixels(tree / "j2k", out / "j2k")
+    assert (out / "a" / "rle.dcm").read_bytes() == RLE.read_bytes()
+
+
+def test_transcoding_without_a_decoder(capsys, tmp_path, tree, monkeypatch):
+    """What to install is said once, and the file is kept."""
+    from pydicom.pixels.decoders import JPEG2000LosslessDecoder
+
+    monkeypatch.setattr(batch, "needs_processes", lambda rewriter: False)
+    monkeypatch.setattr(JPEG2000LosslessDecoder, "_available", {})
+    shutil.copyfile(J2K, tree / "j2k-again")
+    out = tmp_path / "out"
+    assert main(["compress", str(tree), "--output", str(out), "--transcode"]) == 0
+    assert (out / "j2k").read_bytes() == J2K.read_bytes()
+    shown = capsys.readouterr()
+    assert shown.err.count("pip install 'dcmpress[jpeg2000]'") == 1
+    assert ["kept", "2", "no", "decoder", "installed"] in [
+        line.split() for line in shown.out.splitlines()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "uid"),
+    [
+        (["--encoder", "pylibjpeg"], RLELossless),
+        (["--transfer-syntax", "JPEG2000Lossless"], JPEG2000Lossless),
+        (["--verify", "independent"], RLELossless),
+        (["--verify", "false", "--jobs", "1"], RLELossless),
+    ],
+)
+def test_how_is_chosen(tmp_path, tree, options, uid):
+    out = tmp_path / "out"
+    assert main(["compress", str(tree / "ct.dcm"), "--output", str(out), *options]) == 0
+    assert syntax(out / "ct.dcm") == uid
+    assert same_pixels(tree / "ct.dcm", out / "ct.dcm")
+
+
+def test_the_names_of_transfer_syntaxes_are_those_of_the_settings():
+    assert command.TRANSFER_SYNTAXES == TRANSFER_SYNTAXES
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["{tree}"], 2, "say where the result goes"),
+        (["{tree}", "--in-place", "--output", "o"], 2, "do not go together"),
+        (["{tree}", "--output", "{tree}"], 2, "would replace the original"),
+        (["{tree}/ct.dcm", "{tree}/copy/ct.dcm", "--output", "o"], 2, "would both become"),
+        (["nowhere", "--in-place"], 66, "there is no file or folder nowhere"),
+        (["/dev/null", "--in-place"], 2, "neither a file nor a folder"),
+        (["{tree}", "--output", "{tree}/ct.dcm/x"], 73, "ct.dcm"),
+    ],
+)
+def test_what_cannot_be_done(capsys, tmp_path, monkeypatch, tree, words, code, said):
+    monkeypatch.chdir(tmp_path)
+    (tree / "copy").mkdir()
+    shutil.copyfile(CT, tree / "copy" / "ct.dcm")
+    before = contents(tree)
+    assert main(["compress", *(word.format(tree=tree) for word in words)]) == code
+    assert said in capsys.readouterr().err
+    assert contents(tree) == before
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_file_given_twice_is_done_once(capsys, tree):
+    link = tree.parent / "link"
+    link.symlink_to(tree)
+    words = [str(tree / "ct.dcm"), str(tree), str(link), str(tree / "a" / ".." / "ct.dcm")]
+    assert main(["compress", *words, "--in-place"]) == 0
+    assert ["files", "5"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_several_folders_keep_their_names(tmp_path, tree):
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copyfile(CT, other / "ct.dcm")
+    out = tmp_path / "out"
+    assert main(["compress", str(tree), str(other), "--output", str(out)]) == 0
+    assert (out / "tree" / "a" / "b" / "plan").is_file()
+    assert (out / "other" / "ct.dcm").is_file()
+
+
+def test_an_output_within_the_input_is_not_input(tree):
+    out = tree / "out"
+    for _ in range(2):
+        assert main(["compress", str(tree), "--output", str(out)]) == 0
+        assert sorted(path.name for path in out.iterdir()) == ["a", "ct.dcm", "j2k"]
+
+
+def test_links_and_pipes_are_passed_over(capsys, tmp_path, tree):
+    outside = tmp_path / "outside.dcm"
+    shutil.copyfile(CT, outside)
+    (tree / "link.dcm").symlink_to(outside)
+    (tree / "folder").symlink_to(tmp_path)
+    os.mkfifo(tree / "pipe")
+    assert main(["compress", str(tree), "--in-place"]) == 0
+    assert outside.read_bytes() == CT.read_bytes()
+    assert (tree / "link.dcm").is_symlink()
+    shown = capsys.readouterr().err
+    assert f"{tree / 'link.dcm'}: passed over" in shown
+    assert f"{tree / 'folder'}: passed over" in shown
+
+
+def test_a_full_disk_ends_the_command(capsys, monkeypatch, tree):
+    """The first write fails, as on a full disk: the originals are whole, and 73 says why."""
+    before = contents(tree)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("node.service.rewriting.write_file", full)
+    assert main(["compress", str(tree), "--in-place"]) == 73
+    assert "No space left on device" in capsys.readouterr().err
+    assert contents(tree) == before
+
+
+def test_a_file_that_changes_meanwhile_is_not_replaced(monkeypatch, tmp_path):
+    image = tmp_path / "ct.dcm"
+    shutil.copyfile(CT, image)
+    from node.service import rewriting
+
+    write = rewriting.write_file
+
+    def write_late(*arguments: object) -> object:
+        os.utime(image, ns=(1, 1))
+        return write(*arguments)
+
+    monkeypatch.setattr(rewriting, "write_file", write_late)
+    result = Rewriter(options=Options(), place=InPlace()).rewrite(Task(image, image))
+    assert isinstance(result, Broken)
+    assert image.read_bytes() == CT.read_bytes()
+    assert list(tmp_path.iterdir()) == [image]
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_a_worker_that_dies_costs_one_file(tmp_path, chunk):
+    names = [f"{number}.dcm" for number in range(9)]
+    names.insert(5, "deadly.dcm")
+    for name in names:
+        shutil.copyfile(CT, tmp_path / name)
+    (tmp_path / "out").mkdir()
+    tasks = [Task(tmp_path / name, tmp_path / "out" / name) for name in names]
+    rewriter = Deadly(options=Options(), place=Mirror())
+    done = dict(batch._in_processes(rewriter, tasks, jobs=2, chunk=chunk))
+    assert len(done) == len(tasks)
+    for task, result in done.items():
+        if task.source.name == "deadly.dcm":
+            assert isinstance(result, Broken)
+            assert "died" in result.cause
+            assert task.target.read_bytes() == CT.read_bytes()
+        else:
+            assert isinstance(result, Smaller)
+
+
+def test_processes_and_threads_do_the_same(tmp_path, tree):
+    rewriter = Rewriter(options=Options(), place=Mirror())
+    files = [path for path in sorted(tree.rglob("*")) if path.is_file()]
+    written = []
+    for name, work in (
+        ("inline", lambda tasks: batch.run(rewriter, tasks, 1)),
+        ("threads", lambda tasks: batch._in_threads(rewriter, tasks, 2)),
+        ("processes", lambda tasks: batch._in_processes(rewriter, tasks, 2, chunk=2)),
+    ):
+        (tmp_path / name).mkdir()
+        tasks = [Task(path, tmp_path / name / path.name) for path in files]
+        assert len(list(work(tasks))) == len(files)
+        written.append(contents(tmp_path / name))
+    assert written[0] == written[1] == written[2]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_killed_run_leaves_whole_files(tmp_path, seed):
+    """SIGKILL in the middle of --in-place: each file is the old or the new one, and the next run
+    finishes the work and clears drafts away."""
+    for number in range(300):
+        shutil.copyfile(CT, tmp_path / f"{number:03}.dcm")
+    expected = pixel_array(CT, raw=True)
+    wanted = random.Random(seed).randrange(1, 150)
+    command = [sys.executable, "-m", "node", "compress", str(tmp_path), "--in-place", "--jobs", "2"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        peers.wait_until(lambda: replaced(tmp_path) >= wanted, "some files are replaced")
+        process.kill()
+    (tmp_path / ".dcmpress-0123456789abcdef.part").write_bytes(b"left behind")
+    files = sorted(tmp_path.glob("*.dcm"))
+    assert len(files) == 300
+    for path in files:
+        assert np.array_equal(pixel_array(path, raw=True), expected)
+    assert main(["compress", str(tmp_path), "--in-place"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in files}
+    assert replaced(tmp_path) == 300
+
+
+def replaced(folder: Path) -> int:
+    size = CT.stat().st_size
+    return sum(path.stat().st_size < size for path in folder.glob("[0-9]*.dcm"))
+
+
+@pytest.mark.corpus
+def test_the_corpus_comes_back(tmp_path, counted):
+    """Each file of the corpus, with --transcode: never another pixel, never a file lost."""
+    root = corpus.corpus_root()
+    if root is None:
+        pytest.skip(corpus.ABSENT)
+    rows = [row for row in corpus.native_rows() if int(row["size"]) < 4_000_000]
+    out = tmp_path / "out"
+    main(["compress", str(root), "--output", str(out), "--jobs", "2"])
+    compared = 0
+    for row in rows:
+        source, target = root / row["path"], out / row["path"]
+        if source.read_bytes()[128:132] != b"DICM":
+            continue
+        assert target.is_file(), row["path"]
+        if target.read_bytes() != source.read_bytes():
+            assert same_pixels(source, target), row["path"]
+            compared += 1
+    assert compared > 100
+    counted.append(f"compress: {compared} files of the corpus are smaller and decode the same")
