@@ -17,7 +17,7 @@ from pathlib import Path
 from node.dicom import status
 from node.dicom.contexts import Proposal, Wanted, propose
 from node.dicom.status import Category
-from node.dicom.uids import name_of
+from node.dicom.uids import is_uid, name_of
 from node.errors import CannotUnderstand, DecodingFailed, PeerRefused, PeerUnreachable
 from node.model import Deferred, Delivered, Failed, Outcome
 from node.network.sending import StoreResponse
@@ -92,6 +92,9 @@ class Forward:
             self._association = None
 
     def _wanted(self, instance: StoredInstance) -> Wanted:
+        meta = instance.meta
+        if not all(map(is_uid, (meta.sop_class_uid, meta.sop_instance_uid))):
+            raise CannotUnderstand("the file's SOP Class or Instance UID is no UID")
         stored, native = instance.meta.transfer_syntax_uid, native_syntaxes(instance)
         syntaxes = native if self._native_only and native else [stored, *native]
         return Wanted(instance.meta.sop_class_uid, tuple(dict.fromkeys(syntaxes)))
