@@ -18,7 +18,7 @@ import ssl
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pynetdicom import AE, evt
 from pynetdicom.acse import ACSE
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
+_DEFAULT_HANDLERS: Final[dict[Any, Any]] = {
+    event: (evt.get_default_handler(event), None) for event in evt._INTERVENTION_EVENTS
+}
 #: How pynetdicom rejects a user identity; PS3.15 B.6 wants a permanent rejection by the user.
 _IDENTITY_REFUSED = (2, 2, 1)
 
@@ -86,8 +89,7 @@ class NodeAssociation(Association):
 
     def _bind_defaults(self) -> None:
         """Bind nothing but what intervention events need: no log line per PDU."""
-        for event in evt._INTERVENTION_EVENTS:
-            self.bind(event, evt.get_default_handler(event))
+        self._handlers.update(_DEFAULT_HANDLERS)
 
     @property
     def peer_name(self) -> str:

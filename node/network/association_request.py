@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from node.dicom.uids import is_uid
@@ -68,13 +69,13 @@ def readable_by_pynetdicom(body: bytes, secured: bool) -> JudgedRequest:
     kept = [body[:ASSOCIATE_FIXED_BYTES] if rejection is None else _UNREADABLE_TITLES]
     contexts: dict[int, int] = {}
     application_context = b""
-    for kind, value in _items(body[ASSOCIATE_FIXED_BYTES:]):
+    for kind, value in items(body[ASSOCIATE_FIXED_BYTES:]):
         if kind == APPLICATION_CONTEXT:
             application_context = value.rstrip(b"\0 ")
             value = DICOM_APPLICATION_CONTEXT
         elif kind == PRESENTATION_CONTEXT:
-            context_id, result = _judge_context(value, contexts)
-            contexts[context_id] = result
+            value, result = _judge_context(value, contexts)
+            contexts[value[0]] = result
             if result:
                 continue
         elif kind == USER_INFORMATION:
@@ -82,7 +83,7 @@ def readable_by_pynetdicom(body: bytes, secured: bool) -> JudgedRequest:
             rejection = rejection or refused
         else:
             continue  # PS3.8 9.3.1: unrecognized items are ignored
-        kept.append(_encoded(kind, value))
+        kept.append(encoded_item(kind, value))
     if application_context != DICOM_APPLICATION_CONTEXT:
         rejection = CONTEXT_NAME_NOT_SUPPORTED
     unusable = tuple((context_id, result) for context_id, result in contexts.items() if result)
@@ -93,7 +94,7 @@ def _invalid(what: str) -> InvalidPDU:
     return InvalidPDU(f"A-ASSOCIATE-RQ: {what}", INVALID_PARAMETER)
 
 
-def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
+def items(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the items in `data`, none of which may reach beyond its end."""
     position = 0
     while position < len(data):
@@ -107,7 +108,8 @@ def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
         position += length
 
 
-def _encoded(kind: int, value: bytes) -> bytes:
+def encoded_item(kind: int, value: bytes) -> bytes:
+    """Return an item with its header."""
     return _ITEM.pack(kind, len(value)) + value
 
 
@@ -125,8 +127,8 @@ def _judge_titles(called: bytes, calling: bytes) -> tuple[int, int, int] | None:
     return None
 
 
-def _judge_context(value: bytes, known: dict[int, int]) -> tuple[int, int]:
-    """Return the ID of a proposed context, and its result where it is decided already, else 0."""
+def _judge_context(value: bytes, known: dict[int, int]) -> tuple[bytes, int]:
+    """Return a proposed context without unknown sub-items, and its result if decided, else 0."""
     if len(value) < 4:
         raise _invalid("presentation context without a body")
     context_id = value[0]
@@ -134,22 +136,22 @@ def _judge_context(value: bytes, known: dict[int, int]) -> tuple[int, int]:
         raise _invalid(f"presentation context ID {context_id} is even or there twice")
     if len(known) >= _MOST_CONTEXTS:
         raise _invalid("more than 128 presentation contexts")
-    abstract: list[bytes] = []
-    transfer: list[bytes] = []
-    for kind, name in _items(value[4:]):
-        if kind == ABSTRACT_SYNTAX:
-            abstract.append(name)
-        elif kind == TRANSFER_SYNTAX:
-            transfer.append(name)
+    syntaxes: dict[int, list[bytes]] = {ABSTRACT_SYNTAX: [], TRANSFER_SYNTAX: []}
+    for kind, name in items(value[4:]):
+        if kind in syntaxes:
+            syntaxes[kind].append(name)
+    abstract, transfer = syntaxes.values()
     if len(abstract) != 1 or not transfer:
         raise _invalid("presentation context without its one abstract and a transfer syntax")
     if not _names_uid(abstract[0]):
-        return context_id, ABSTRACT_SYNTAX_NOT_SUPPORTED
+        return value, ABSTRACT_SYNTAX_NOT_SUPPORTED
     if not all(map(_names_uid, transfer)):
-        return context_id, TRANSFER_SYNTAXES_NOT_SUPPORTED
-    return context_id, 0
+        return value, TRANSFER_SYNTAXES_NOT_SUPPORTED
+    kept = [encoded_item(kind, name) for kind, names in syntaxes.items() for name in names]
+    return value[:4] + b"".join(kept), 0
 
 
+@lru_cache(1024)
 def _names_uid(name: bytes) -> bool:
     """Tell whether `name` is a UID; some peers pad it (PS3.8 Annex F says not to)."""
     return is_uid(name.rstrip(b"\0 ").decode("ascii", "replace"))
@@ -161,7 +163,7 @@ def _judge_user_information(
     """Return the sub-items that pynetdicom knows, and a rejection if one is a reason for it."""
     kept: list[bytes] = []
     rejection = None
-    for kind, item in _items(value):
+    for kind, item in items(value):
         if kind not in _USER_ITEMS:
             continue
         if kind == MAXIMUM_LENGTH:
@@ -170,7 +172,7 @@ def _judge_user_information(
             # A passcode that everyone on the line can read proves nothing, and must not be
             # encouraged by accepting it.
             rejection = NO_REASON_GIVEN
-        kept.append(_encoded(kind, item))
+        kept.append(encoded_item(kind, item))
     return b"".join(kept), rejection
 
 

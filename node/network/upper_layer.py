@@ -22,14 +22,16 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from pynetdicom import evt
 from pynetdicom.dul import _PDU_TYPES, DULServiceProvider
-from pynetdicom.fsm import TRANSITION_TABLE
-from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_RQ
+from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
+from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT, A_RELEASE
+from pynetdicom.timer import Timer
 
 from node.network import pdu_reader
 from node.network.association_request import readable_by_pynetdicom
 from node.network.connection import Connection
 from node.network.pdu_reader import ConnectionClosed, InvalidPDU, PDUReader
+from node.network.request_primitive import JudgedPDU
 
 if TYPE_CHECKING:
     from node.network.association import NodeAssociation
@@ -87,8 +89,14 @@ class UpperLayer(DULServiceProvider):
 
     assoc: NodeAssociation
 
+    # The parent's initialiser makes a thread and four locked queues: not called.
     def __init__(self, assoc: NodeAssociation) -> None:
-        super().__init__(assoc)
+        self._assoc = assoc
+        self.socket = None
+        self.state_machine = StateMachine(self)
+        self.artim_timer = Timer(assoc.limits.artim_seconds)
+        self._idle_timer = Timer(None)
+        self._kill_thread = False
         self.event_queue = cast(Any, Mailbox[str]())
         self.to_provider_queue = cast(Any, Mailbox[Any]())
         self.to_user_queue = cast(Any, Mailbox[Any]())
@@ -136,6 +144,10 @@ class UpperLayer(DULServiceProvider):
 
     def idle_timer_expired(self) -> bool:
         """Return False: the deadline of a read is the idle timer here."""
+        return False
+
+    def is_alive(self) -> bool:
+        """Return False: this is a thread in name only."""
         return False
 
     def stop_dul(self) -> bool:
@@ -255,27 +267,33 @@ class UpperLayer(DULServiceProvider):
         if pdu_type == pdu_reader.P_DATA_TF:
             return "Evt10"  # not in Sta6: AA-8, and the PDU is not looked at
         if pdu_type == pdu_reader.A_ASSOCIATE_RQ:
-            if self.state_machine.current_state != "Sta2":
-                return "Evt6"
-            body = self._judge(body)
+            return self._indicate_request(body) if self._awaits_request else "Evt6"
         try:
             pdu, event = self._decode_pdu(bytearray(_whole(pdu_type, body)))
             primitive = pdu.to_primitive()
         except Exception as error:  # pynetdicom's decoders raise whatever happens to them
             fault = f"{_PDU_TYPES[bytes([pdu_type])][0].__name__}: {error!r}"
             raise InvalidPDU(fault, pdu_reader.INVALID_PARAMETER) from None
-        if isinstance(pdu, A_ASSOCIATE_RQ):
-            pdu.protocol_version &= 1  # PS3.8 Table 9-11: only bit 0 is tested
         # Converted once, and here, where a value that pynetdicom refuses can still be answered.
         setattr(pdu, "to_primitive", lambda: primitive)  # noqa: B010
         self._recv_pdu.put(pdu)
         return event
 
-    def _judge(self, body: memoryview) -> memoryview:
-        """Check an A-ASSOCIATE-RQ by the Standard before pynetdicom decodes it."""
-        request = readable_by_pynetdicom(bytes(body), self.connection.is_tls)
-        self.assoc.judged = request
-        return memoryview(request.body)
+    @property
+    def _awaits_request(self) -> bool:
+        return self.state_machine.current_state == "Sta2"
+
+    def _indicate_request(self, body: memoryview) -> str:
+        """Judge an A-ASSOCIATE-RQ by the Standard before anything else looks at it."""
+        judged = readable_by_pynetdicom(bytes(body), self.connection.is_tls)
+        self.assoc.judged = judged
+        try:
+            if self._observed:
+                self._decode_pdu(bytearray(_whole(pdu_reader.A_ASSOCIATE_RQ, judged.body)))
+            self._recv_pdu.put(cast(Any, JudgedPDU(judged.body)))
+        except Exception as error:  # as above
+            raise InvalidPDU(f"A-ASSOCIATE-RQ: {error!r}", pdu_reader.INVALID_PARAMETER) from None
+        return "Evt6"
 
     # -- sending -----------------------------------------------------------------------------
 
@@ -337,7 +355,7 @@ class UpperLayer(DULServiceProvider):
         self._run()
 
 
-def _whole(pdu_type: int, body: memoryview) -> bytes:
+def _whole(pdu_type: int, body: memoryview | bytes) -> bytes:
     """Return the PDU as it was on the wire."""
     return pdu_reader.HEADER.pack(pdu_type, len(body)) + body
 
