@@ -2,9 +2,9 @@
 
    Contract
      encode   native frame -> header of 64 bytes and one segment per byte plane, most significant
-              byte first, sample after sample (G.2). Each row is encoded on its own (G.3.1), each
-              segment has an even length (G.3.1). The parse of a row is optimal: no other choice of
-              runs and literals gives fewer bytes, so no other encoder's frame is smaller.
+              byte first, sample after sample (G.2). Each row is encoded on its own, each segment
+              has an even length (G.3). The parse of a row is optimal: no other choice of runs and
+              literals gives fewer bytes, so no other frame that keeps these rules is smaller.
      decode   encoded frame -> native frame, planar configuration 0 or 1, either byte order. Takes
               what other writers produce: no-op bytes, runs that cross rows, segments that are too
               long. Refuses what cannot fill the frame.
@@ -35,7 +35,7 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #define RLE_X86 1
 #include <immintrin.h>
-#elif defined(__aarch64__) && defined(__ARM_NEON) && defined(__GNUC__)
+#elif defined(__AARCH64EL__) && defined(__ARM_NEON) && defined(__GNUC__)
 #define RLE_NEON 1
 #include <arm_neon.h>
 #endif
@@ -645,29 +645,30 @@ typedef enum { ENCODED, NO_MEMORY, TOO_LARGE } encode_result;
 static encode_result encode_frame(const layout *frame, const uint8_t *native, uint8_t *out,
                                   uint64_t *written)
 {
-    const uint8_t *start = out, *limit = out + encoded_bound(frame) + SLACK;
+    uint8_t *const header = out;
+    const uint8_t *limit = out + encoded_bound(frame) + SLACK;
     encode_result result = ENCODED;
     row_band band;
     if (!allocate_band(&band, frame))
         return NO_MEMORY;
-    memset(out, 0, HEADER_BYTES);
-    store_le32(out, (uint32_t)segment_count(frame));
+    memset(header, 0, HEADER_BYTES);
+    store_le32(header, (uint32_t)segment_count(frame));
     out += HEADER_BYTES;
     for (uint64_t segment = 0; segment < segment_count(frame) && result == ENCODED; segment++) {
-        if ((uint64_t)(out - start) > UINT32_MAX) {
+        if ((uint64_t)(out - header) > UINT32_MAX) {
             result = TOO_LARGE; /* an offset has 32 bits */
             break;
         }
-        store_le32((uint8_t *)start + 4 + 4 * segment, (uint32_t)(out - start));
+        store_le32(header + 4 + 4 * segment, (uint32_t)(out - header));
         out = encode_segment(out, limit, &band, frame, native, segment);
         if (!out)
             result = TOO_LARGE; /* never: the bound is proven; this keeps memory safe if it is not */
     }
     free(band.equal);
     /* An item's length has 32 bits, is even, and FFFFFFFFH means undefined (PS3.5 7.5, A.4). */
-    if (result == ENCODED && (uint64_t)(out - start) > UINT32_MAX - 1)
+    if (result == ENCODED && (uint64_t)(out - header) > UINT32_MAX - 1)
         result = TOO_LARGE;
-    *written = result == ENCODED ? (uint64_t)(out - start) : 0;
+    *written = result == ENCODED ? (uint64_t)(out - header) : 0;
     return result;
 }
 
@@ -688,7 +689,7 @@ typedef enum {
     SHORT_SEGMENT,  /* a segment ends before its plane is full */
 } decode_result;
 
-enum { SMALL_FRAME = 2048 };
+enum { SMALL_FRAME = 2048 }; /* copied when it is opened: reading in blocks pays most here */
 
 typedef struct {
     segment_reader readers[MAX_SEGMENTS];
@@ -892,7 +893,7 @@ static bool read_layout(layout *frame, PyObject *const *args)
     return !wrong;
 }
 
-/* Opens `buffers` buffers, then reads the layout. On failure nothing stays open. */
+/* Reads the layout, then opens the `buffers` buffers before it. On failure none stays open. */
 static bool read_arguments(PyObject *const *args, Py_ssize_t count, int buffers, Py_buffer *opened,
                            layout *frame)
 {
@@ -1072,7 +1073,7 @@ static PyMethodDef METHODS[] = {
      "matches(encoded, native, rows, columns, samples, bits_allocated, planar_configuration, "
      "big_endian)"},
     {"instruction_sets", py_instruction_sets, METH_NOARGS,
-     "instruction_sets() -> those of this machine, the one in use first"},
+     "instruction_sets() -> those of this machine, the fastest first, which is used"},
     {"use", py_use, METH_VARARGS, "use(name): for tests; not while a frame is worked on"},
     {NULL, NULL, 0, NULL},
 };
