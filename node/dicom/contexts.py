@@ -18,6 +18,8 @@ VERIFICATION = "1.2.840.10008.1.1"
 #: One association proposes at most this many contexts: their IDs are odd, 1 to 255 (PS3.8 7.1.1).
 MOST_CONTEXTS = 128
 
+#: All composite and non-patient objects; print and commitment, which say Storage too, are not.
+_STORAGE_ROOT = "1.2.840.10008.5.1.4."
 _ANY_COMPRESSED = 3
 #: The acceptor chooses. Native comes first: it is what this node can make smaller. Explicit VR
 #: Little Endian needs no conversion on the way to an encapsulated syntax (PS3.5 A.4).
@@ -27,15 +29,27 @@ _PREFERENCE = {uids.EXPLICIT_VR_LE: 0, uids.IMPLICIT_VR_LE: 1, uids.EXPLICIT_VR_
 def accepts(abstract_syntax: str, storage_classes: frozenset[str]) -> bool:
     """Tell whether a proposed abstract syntax may be a storage SOP class.
 
-    Those of the Standard that are; private ones; and ones of a later edition than ours knows. The
-    Standard's other services (query, commitment, worklist…) are not offered here.
+    Those of the Standard that are, retired ones too, which old modalities still send; private
+    ones; and ones of a later edition than ours knows. The Standard's other services (query,
+    commitment, worklist…) are not offered here.
     """
     if abstract_syntax == VERIFICATION or abstract_syntax in storage_classes:
         return True
     if not is_uid(abstract_syntax):
         return False
+    uid = UID(abstract_syntax)
     # pydicom has every UID that the Standard registers; without a name it is private or new.
-    return UID(abstract_syntax).name == abstract_syntax
+    return uid.name == abstract_syntax or _is_registered_storage(uid)
+
+
+def _is_registered_storage(uid: UID) -> bool:
+    """Tell whether a registered UID is a storage class (PS3.6 Table A-1, PS3.4 B.5, GG.3).
+
+    Retired ones that were never published have lost their name.
+    """
+    if uid.type != "SOP Class" or not uid.startswith(_STORAGE_ROOT):
+        return False
+    return "Storage" in uid.name or not uid.name
 
 
 def in_preferred_order(transfer_syntaxes: Sequence[str]) -> list[str]:

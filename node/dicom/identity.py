@@ -58,7 +58,8 @@ def _inflated(data: Buffer) -> bytes:
         inflated = inflater.decompress(data, LARGEST_INFLATED)
     except zlib.error as failure:
         raise CannotUnderstand("the deflated data set cannot be inflated") from failure
-    if inflater.unconsumed_tail:
+    # All input may have been taken while there is still more to come out.
+    if inflater.unconsumed_tail or (len(inflated) == LARGEST_INFLATED and not inflater.eof):
         raise CannotUnderstand(f"the data set inflates to more than {LARGEST_INFLATED} bytes")
     return inflated
 
