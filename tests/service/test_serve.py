@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -294,6 +295,61 @@ def test_a_state_directory_that_cannot_be_made_is_73(tmp_path: Path) -> None:
     ended = run("serve", "--port", "0", "--state", "file/state", cwd=tmp_path)
     assert ended.returncode == 73
     assert "cannot be used" in ended.stderr
+
+
+@pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd is not installed")
+def test_a_socket_that_systemd_opened_is_used(tmp_path: Path) -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        [
+            "systemd-socket-activate", "-l", f"127.0.0.1:{port}", "--", sys.executable, "-m",
+            "node", "serve", "--port", "1", "--state", "state", "--store", "out",
+            "--status-port", "0", "--receivers", "1",
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=tmp_path,
+        env=ENVIRONMENT,
+    )  # fmt: skip
+    try:
+        peer = Peer(
+            ae_title="DCMPRESS", host="127.0.0.1", port=port, calling_ae_title="T",
+            connect_seconds=60,
+        )  # fmt: skip
+        wait_for(lambda: _answers(port))
+        scu = connect(peer, [])
+        assert scu.echo() == 0
+        scu.close()
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"listening AE=DCMPRESS 127.0.0.1:{port}\n"
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_it_tells_systemd_when_it_listens_and_when_it_stops(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        ENVIRONMENT["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+        try:
+            served = Served(tmp_path)
+        finally:
+            del ENVIRONMENT["NOTIFY_SOCKET"]
+        said = manager.recv(4096)
+        assert said.startswith(b"READY=1\n")
+        assert manager.recv(4096) == b"WATCHDOG=1"
+        served.process.terminate()
+        served.process.wait(60)
+        manager.settimeout(0)
+        heard = [said]
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                heard.append(manager.recv(4096))
+        assert heard[-1] == b"STOPPING=1"
 
 
 def test_a_node_inside_a_program(tmp_path: Path) -> None:
