@@ -11,8 +11,8 @@
      matches  decodes and compares with a native frame as it goes, in fixed scratch memory. The
               decoder shares only the geometry with the encoder, so one is a witness of the other.
 
-   Memory   Nothing outside a caller's buffer is read or written, whatever the arguments, and even if
-            another thread changes a buffer meanwhile: a byte that decides about a length is read
+   Memory   Nothing outside a caller's buffer is read or written, whatever the arguments, and even
+            if another thread changes a buffer meanwhile: a byte that decides about a length is read
             once, or from a private copy. Sizes are 64 bit and cannot overflow within the limits of
             check_layout(). A claim in an encoded frame allocates nothing.
    Threads  The GIL is released while pixels are worked on. No state but the chosen instruction set.
@@ -40,7 +40,7 @@
 #include <arm_neon.h>
 #endif
 
-/* ---- 1. The layout of a native frame ---------------------------------------------------------- */
+/* ---- 1. The layout of a native frame --------------------------------------------------------- */
 
 enum {
     HEADER_BYTES = 64, /* PS3.5 G.5: sixteen 32-bit words */
@@ -130,7 +130,7 @@ static inline void copy_blocks(uint8_t *to, const uint8_t *from, size_t count)
         memcpy(to + done, from + done, BLOCK);
 }
 
-/* ---- 2. What depends on the machine ----------------------------------------------------------- */
+/* ---- 2. What depends on the machine ---------------------------------------------------------- */
 
 /* gather  takes byte `offset` of each of `count` pixels that are `stride` bytes long, no other byte
            being touched.
@@ -202,7 +202,7 @@ static void mark_portable(uint64_t *equal, const uint8_t *row, size_t count)
         for (int byte = 0; byte < 8; byte++) {
             const uint8_t *at = row + word * 64 + byte * 8;
             uint64_t differ = load_le64(at) ^ load_le64(at + 1);
-            /* The top bit of each byte: set where `differ` is zero, without a carry between bytes. */
+            /* The top bit of each byte: set where `differ` is zero; nothing carries over. */
             uint64_t same = ~(((differ & low7) + low7) | differ | low7);
             /* The eight top bits, side by side in the top byte. */
             bits |= ((same >> 7) * 0x0102040810204080 >> 56) << (8 * byte);
@@ -487,7 +487,7 @@ static int find_instruction_sets(const instruction_set *found[3])
 
 static const instruction_set *machine = &PORTABLE;
 
-/* ---- 3. The encoder --------------------------------------------------------------------------- */
+/* ---- 3. The encoder -------------------------------------------------------------------------- */
 
 /* Some rows of one byte plane, as many as fit BAND_BYTES or one, and two bits for each byte.
    `equal`: it equals the next one in its row. `triple`: it equals the next two, which is where a
@@ -662,7 +662,7 @@ static encode_result encode_frame(const layout *frame, const uint8_t *native, ui
         store_le32(header + 4 + 4 * segment, (uint32_t)(out - header));
         out = encode_segment(out, limit, &band, frame, native, segment);
         if (!out)
-            result = TOO_LARGE; /* never: the bound is proven; this keeps memory safe if it is not */
+            result = TOO_LARGE; /* never: the bound is proven, and memory safe if it is not */
     }
     free(band.equal);
     /* An item's length has 32 bits, is even, and FFFFFFFFH means undefined (PS3.5 7.5, A.4). */
@@ -672,7 +672,7 @@ static encode_result encode_frame(const layout *frame, const uint8_t *native, ui
     return result;
 }
 
-/* ---- 4. The decoder: nothing above is used but the layout, the blocks and weave ---------------- */
+/* ---- 4. The decoder: nothing above is used but the layout, the blocks and weave -------------- */
 
 /* A segment being read. `spill` bytes were decoded beyond what was asked for. */
 typedef struct {
@@ -700,7 +700,10 @@ typedef struct {
 
 /* Two bytes give 128 at most, so a segment cannot fill a plane of more than 64 times its size. This
    is known before anything is allocated or decoded. */
-static bool can_fill(uint64_t segment_bytes, uint64_t wanted) { return wanted / 64 <= segment_bytes; }
+static bool can_fill(uint64_t segment_bytes, uint64_t wanted)
+{
+    return wanted / 64 <= segment_bytes;
+}
 
 static decode_result open_frame(encoded_frame *encoded, const layout *frame, const uint8_t *bytes,
                                 uint64_t length)
@@ -862,7 +865,7 @@ static decode_result decode_frame(encoded_frame *encoded, const layout *frame, u
     return result;
 }
 
-/* ---- 5. Python -------------------------------------------------------------------------------- */
+/* ---- 5. Python ------------------------------------------------------------------------------- */
 
 #ifndef RLE_WITHOUT_PYTHON
 
