@@ -87,7 +87,8 @@ def test_a_deflated_data_set_that_cannot_be_inflated(case: str) -> None:
 
 def test_inflating_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the bound is at the end of an element, and all input was taken before it."""
-    whole = data_set(EXPLICIT_VR_LE)
+    padding = element(EXPLICIT_VR_LE, 0xFFFCFFFC, "OB", bytes(600))
+    whole = data_set(EXPLICIT_VR_LE, more=padding)
     monkeypatch.setattr(room, "LARGEST_INFLATED", len(whole))
     assert identity_of(scan_any(deflated(whole), DEFLATED_EXPLICIT_VR_LE)) == WHOLE
     for bound in range(1, len(whole)):
