@@ -41,7 +41,7 @@ class Codec:
     planar_configuration: int
 
 
-#: What encodes a transfer syntax where the settings name our own kernel, which knows only RLE.
+#: What encodes the others than RLE Lossless, for which the settings name an encoder.
 _PLUGIN = {JPEGLSLossless: "pyjpegls", JPEG2000Lossless: "pylibjpeg"}
 
 #: Distribution extras that bring an encoder.
@@ -57,6 +57,18 @@ def check_installed(options: Options) -> None:
     """Raise `BadConfiguration` where the wanted encoder is not there; do so at start."""
     if options.transfer_syntax_uid and not _is_ours(options):
         _pydicom_encoder(options)
+
+
+def in_use(options: Options) -> str:
+    """Return in words what encodes, for the log."""
+    if not options.transfer_syntax_uid:
+        return "nothing: compression is off"
+    name = UID(options.transfer_syntax_uid).name
+    if not _is_ours(options):
+        return f"{name} by {_pydicom_encoder(options)[1]}"
+    if rle.KERNEL == "dcmpress":
+        return f"{name} by our own kernel"
+    return f"{name} by pylibjpeg-rle, ten times slower: our kernel was not built (install gcc)"
 
 
 def codec_for(layout: PixelLayout, options: Options) -> Codec:
@@ -100,7 +112,7 @@ def frame_layout(layout: PixelLayout) -> rle.FrameLayout:
 def _pydicom_encoder(options: Options) -> tuple[Encoder, str]:
     """Return pydicom's encoder and the name of the plugin to use with it."""
     uid = UID(options.transfer_syntax_uid)
-    plugin = _PLUGIN.get(uid, options.encoder) if options.encoder == "dcmpress" else options.encoder
+    plugin = _PLUGIN.get(uid, options.encoder)
     try:
         encoder = get_encoder(uid)
     except NotImplementedError:

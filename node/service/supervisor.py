@@ -24,7 +24,7 @@ from types import FrameType
 
 from node.errors import BadConfiguration, NodeError
 from node.network.ports import listening_socket
-from node.pixels.codecs import check_installed
+from node.pixels.codecs import check_installed, in_use
 from node.service import children, systemd
 from node.service.bell import Bell
 from node.service.children import DELIVERER, RECEIVER, Child, Throttle
@@ -84,6 +84,7 @@ class Supervisor:
                 self._recovered.removed,
                 self._recovered.received,
             )
+        log.info("pixel data is encoded as %s", in_use(options_of(self._settings.compression)))
         self._handle_signals()
         self._status.start()
         self._start_all()
