@@ -29,6 +29,8 @@ MAXIMUM_LENGTH: Final = 0x51
 USER_IDENTITY: Final = 0x58
 #: User information sub-items that a requestor may send (PS3.7 D.3.3).
 _USER_ITEMS: Final = frozenset({0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58})
+#: Of these, the ones that are names: class UID, roles of a SOP class, version name.
+_TEXT_ITEMS: Final = frozenset({0x52, 0x54, 0x55})
 
 #: The only application context there is (PS3.7 A.2.1).
 DICOM_APPLICATION_CONTEXT: Final = b"1.2.840.10008.3.1.1.1"
@@ -166,6 +168,8 @@ def _judge_user_information(
     for kind, item in items(value):
         if kind not in _USER_ITEMS:
             continue
+        if kind in _TEXT_ITEMS and not item.isascii():
+            raise _invalid(f"user information item {kind:02X} is not ASCII")
         if kind == MAXIMUM_LENGTH:
             _check_maximum_length(item)
         if kind == USER_IDENTITY and item[:1] == bytes([_WITH_PASSCODE]) and not secured:

@@ -57,6 +57,12 @@ _BY_ELEMENT: Final = {element: (keyword, vr) for element, keyword, vr in _ELEMEN
 _MOST_TEXT: Final = 64
 
 _HEADER: Final = struct.Struct("<HHI")
+_NUMBER: Final = struct.Struct("<HHIH")
+#: How each keyword is sent: its element, whether it is a US, and its padding (PS3.5 6.2).
+_ENCODERS: Final = {
+    keyword: (element, vr == "US", b"\0" if vr == "UI" else b" ")
+    for element, keyword, vr in _ELEMENTS
+}
 _UNSIGNED_SHORT: Final = struct.Struct("<H")
 _UNSIGNED_LONG: Final = struct.Struct("<I")
 _GROUP_LENGTH_BYTES: Final = 12
@@ -132,16 +138,16 @@ def _check_identity(command: Command) -> None:
 def encode(command: Mapping[str, Value]) -> bytes:
     """Return `command` as a command set; a value of None is left out."""
     parts = []
-    for element, keyword, vr in _ELEMENTS:
+    for keyword, (element, is_number, pad) in _ENCODERS.items():
         value = command.get(keyword)
         if value is None:
             continue
-        if vr == "US":
-            encoded = _UNSIGNED_SHORT.pack(value)
+        if is_number:
+            parts.append(_NUMBER.pack(0, element, 2, value))
         else:
             encoded = str(value)[:_MOST_TEXT].encode("ascii", "replace")
             if len(encoded) % 2:
-                encoded += b"\0" if vr == "UI" else b" "
-        parts.append(_HEADER.pack(0, element, len(encoded)) + encoded)
+                encoded += pad
+            parts.append(_HEADER.pack(0, element, len(encoded)) + encoded)
     body = b"".join(parts)
     return _HEADER.pack(0, 0, 4) + _UNSIGNED_LONG.pack(len(body)) + body

@@ -203,7 +203,7 @@ class Connection(AssociationSocket):
         except OSError:
             self.event_queue.put("Evt17")
             return
-        if evt.EVT_DATA_SENT in self.assoc.get_events():
+        if evt.EVT_DATA_SENT in self.assoc._handlers:
             evt.trigger(self.assoc, evt.EVT_DATA_SENT, {"data": bytestream})
 
     def send_all(self, view: memoryview, progress_seconds: float | None) -> None:

@@ -14,15 +14,11 @@ from __future__ import annotations
 
 import struct
 import time
-from dataclasses import dataclass, replace
-from io import BytesIO
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from pydicom import config
-from pydicom.uid import UID
 from pynetdicom import evt
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.dimse_primitives import C_CANCEL, C_ECHO, C_STORE, N_EVENT_REPORT
 from pynetdicom.pdu_primitives import P_DATA
 
@@ -30,6 +26,13 @@ from node.network import command_set
 from node.network.command_set import Command
 from node.network.data_set import Assembly, ReceivedData, TooMuch
 from node.network.limits import KIB
+from node.network.messages import (
+    Message,
+    StoreRequest,
+    as_pynetdicom,
+    primitive_of,
+    received_data,
+)
 from node.network.pdu_reader import (
     INVALID_PARAMETER,
     UNEXPECTED_PARAMETER,
@@ -42,6 +45,8 @@ from node.network.upper_layer import DataTransfer, Mailbox
 if TYPE_CHECKING:
     from node.network.association import NodeAssociation
 
+__all__ = ["LARGEST_PDU", "MessageProvider", "StoreRequest", "received_data"]
+
 #: PDV length, presentation context ID, message control header (PS3.8 9.3.5.1 and E.2).
 _PDV: Final = struct.Struct(">IBB")
 _PDV_HEADER_BYTES: Final = 6
@@ -53,50 +58,8 @@ LARGEST_PDU: Final = 128 * KIB
 #: A requestor can cancel only what it asked for; pynetdicom keeps as many.
 _MOST_CANCELS: Final = 10
 
-#: Messages without a data set that are worth decoding without pydicom.
-_SIMPLE: Final[dict[int, type[C_STORE] | type[C_ECHO]]] = {
-    command_set.C_STORE_RSP: C_STORE,
-    command_set.C_ECHO_RQ: C_ECHO,
-    command_set.C_ECHO_RSP: C_ECHO,
-}
+#: Responses that are encoded without pydicom.
 _RESPONSE_FIELDS: Final = {C_STORE: command_set.C_STORE_RSP, C_ECHO: command_set.C_ECHO_RSP}
-
-
-class StoreRequest(C_STORE):
-    """A C-STORE request whose data set stays where it was received."""
-
-    data: ReceivedData | None = None
-
-    @property
-    def DataSet(self) -> BytesIO | None:
-        """Return a copy of the data set, as pynetdicom's `event.dataset` asks for it."""
-        return None if self.data is None else self.data.as_stream()
-
-    @DataSet.setter
-    def DataSet(self, value: BytesIO | None) -> None:
-        pass
-
-    @property
-    def is_valid_request(self) -> bool:
-        """Return True: what would not be valid was refused."""
-        return True
-
-
-def received_data(event: evt.Event) -> ReceivedData:
-    """Return the data set of an `EVT_C_STORE`, as it was received."""
-    data = cast(StoreRequest, event.request).data
-    assert data is not None
-    return data
-
-
-@dataclass(slots=True)
-class _Message:
-    """A message whose command set is complete and whose data set is arriving."""
-
-    context_id: int
-    command: Command
-    encoded_command: bytes
-    assembly: Assembly
 
 
 class MessageProvider(DIMSEServiceProvider):
@@ -110,7 +73,7 @@ class MessageProvider(DIMSEServiceProvider):
         self._limits = assoc.limits
         self._command = bytearray()
         self._context_id = 0
-        self._message: _Message | None = None
+        self._message: Message | None = None
 
     @property
     def is_receiving(self) -> bool:
@@ -250,7 +213,7 @@ class MessageProvider(DIMSEServiceProvider):
             most = self._limits.message_bytes
             small = replace(self._limits, instance_bytes=most, discard_bytes=most)
             assembly = Assembly(small, None)
-        message = _Message(context_id, command, encoded, assembly)
+        message = Message(context_id, command, encoded, assembly)
         refusal = refusal_of(command, self.assoc._accepted_cx[context_id])
         if refusal is not None:
             assembly.refuse(refusal)
@@ -259,7 +222,7 @@ class MessageProvider(DIMSEServiceProvider):
         self._message = message
         return True
 
-    def _complete(self, message: _Message) -> bool:
+    def _complete(self, message: Message) -> bool:
         """Pass a whole message on."""
         self._message = None
         data = message.assembly.finish()
@@ -268,7 +231,10 @@ class MessageProvider(DIMSEServiceProvider):
             if failure is not None:
                 primitive: Any = Refused(message.command, failure)
             else:
-                primitive = self._primitive(message, cast(ReceivedData, data))
+                if evt.EVT_DIMSE_RECV in self.assoc._handlers:
+                    self._announce(message)
+                context = self.assoc._accepted_cx[message.context_id]
+                primitive = primitive_of(message, cast(ReceivedData, data), context)
         except Exception as error:  # pynetdicom's setters raise whatever they like
             if data is not None:
                 data.close()
@@ -280,48 +246,9 @@ class MessageProvider(DIMSEServiceProvider):
             self.msg_queue.put((message.context_id, primitive))
         return True
 
-    def _primitive(self, message: _Message, data: ReceivedData) -> Any:
-        field = cast(int, message.command["CommandField"])
-        if evt.EVT_DIMSE_RECV in self.assoc._handlers:
-            self._announce(message)
-        if field == command_set.C_STORE_RQ:
-            return self._store_request(message, data)
-        if field in _SIMPLE:
-            request = cast(Any, _SIMPLE[field]())
-        else:
-            decoded = _as_pynetdicom(message, bytes(data.buffer))
-            primitive = decoded.message_to_primitive()
-            data.close()
-            return primitive
-        for keyword, value in message.command.items():
-            if value is not None and hasattr(request, keyword):
-                setattr(request, keyword, value)
-        request._context_id = message.context_id
-        return request
-
-    def _store_request(self, message: _Message, data: ReceivedData) -> StoreRequest:
-        """Return the request in `message`; its UIDs were judged, and are not judged again."""
-        command = message.command
-        request = StoreRequest()
-        request.data = data
-        request._context_id = message.context_id
-        request._message_id = cast(int, command["MessageID"])
-        # Equal to the Affected SOP Class UID, or the request would have been refused.
-        request._affected_sop_class_uid = self.assoc._accepted_cx[
-            message.context_id
-        ].abstract_syntax
-        instance_uid = cast(str, command["AffectedSOPInstanceUID"])
-        request._affected_sop_instance_uid = UID(instance_uid, validation_mode=config.IGNORE)
-        request._priority = cast(int, command.get("Priority", 0))
-        request._move_originator_application_entity_title = cast(
-            Any, command.get("MoveOriginatorApplicationEntityTitle")
-        )
-        request._move_originator_message_id = cast(Any, command.get("MoveOriginatorMessageID"))
-        return request
-
-    def _announce(self, message: _Message) -> None:
+    def _announce(self, message: Message) -> None:
         """Trigger `EVT_DIMSE_RECV`, with the command set only for a C-STORE request."""
-        decoded = _as_pynetdicom(message, b"")
+        decoded = as_pynetdicom(message, b"")
         evt.trigger(self.assoc, evt.EVT_DIMSE_RECV, {"message": decoded})
 
     # -- sending -------------------------------------------------------------------------------
@@ -388,15 +315,3 @@ class MessageProvider(DIMSEServiceProvider):
             fragment = bytes([header]) + encoded[start : start + step]
             primitive.presentation_data_value_list.append((context_id, fragment))
             self.assoc.dul.send_pdu(primitive)
-
-
-def _as_pynetdicom(message: _Message, data: bytes) -> Any:
-    """Return `message` as pynetdicom would have decoded it."""
-    decoded = DIMSEMessage()
-    primitive = P_DATA()
-    pdvs = primitive.presentation_data_value_list
-    pdvs.append((message.context_id, bytes([_IS_COMMAND | _IS_LAST]) + message.encoded_command))
-    if message.command["CommandDataSetType"] != command_set.NO_DATA_SET:
-        pdvs.append((message.context_id, bytes([_IS_LAST]) + data))
-    decoded.decode_msg(primitive)
-    return decoded

@@ -3,7 +3,8 @@
 Every figure is the median of five, ours and DCMTK's in turn; above 1 we are faster. The sender is
 the same for both receivers and does nothing but send bytes it made before. DCMTK's programs run
 with TCP_NODELAY=1, without which they wait 40 ms an instance. Where several associations are open
-at a time, storescp forks for each and we are two processes on one socket, as the node is. Receivers write to the same folder (`--folder`).
+at a time, storescp forks for each and we are two processes on one socket, as the node is.
+Receivers write to the same folder (`--folder`).
 
     --only NAME     one group: receive, send, short, idle, memory
     --repeat N      instead of five

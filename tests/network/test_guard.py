@@ -208,6 +208,11 @@ REQUESTS = [
         [ACCEPTED, abort(0, 0)],
         1.5,
     ),
+    Row(
+        "implementation class UID that cannot be decoded",
+        [associate_rq(user=user_information(more=item(0x52, b"1.\xe1")))],
+        [abort(2, 6)],
+    ),
     Row("tiny maximum length", [associate_rq(user=user_information(15))], [abort(2, 6)]),
     Row(
         "maximum length 0 is no limit",

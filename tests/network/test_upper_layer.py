@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 from network.peers import free_port, need, run, storescp, wait_until
-from network.raw_peer import RELEASE_RQ, RawPeer, associate_rq, echo_rq, message
+from network.raw_peer import (
+    RELEASE_RQ,
+    RawPeer,
+    associate_rq,
+    command_set,
+    echo_rq,
+    message,
+    status,
+    us,
+)
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.examples import get_path
@@ -426,9 +435,11 @@ def test_peer_events_carry_what_pynetdicom_promises(serve) -> None:
     ]
     server = serve(handlers, [build_context(Verification)])
     with RawPeer(server.address) as peer:
-        peer.send([associate_rq(), message(3, echo_rq()), RELEASE_RQ])
+        unknown = command_set(us(0x0100, 0x0BAD), us(0x0110, 1), us(0x0800, 0x0101))
+        peer.send([associate_rq(), message(3, echo_rq()), message(3, unknown), RELEASE_RQ])
         peer.until_closed()
     wait_until(lambda: server.active == 0, "association ended")
+    assert peer.said[2] == status(0x0211)
     assert {f"EVT_{name}" for name in names} == set(seen)
     assert seen.count("EVT_DIMSE_RECV") == seen.count("EVT_DIMSE_SENT") == 1
 

@@ -1,0 +1,125 @@
+"""A DIMSE message that is whole, as the object that pynetdicom's services take (PS3.7 section 9).
+
+A C-STORE request becomes a `StoreRequest`, whose data set stays where it was received: a handler
+of EVT_C_STORE reads it with `received_data(event)`. Responses without a data set are made of
+their command set directly; everything else is decoded by pynetdicom, whose setters raise what
+they like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, Final, cast
+
+from pydicom import config
+from pydicom.uid import UID
+from pynetdicom import evt
+from pynetdicom.dimse_messages import DIMSEMessage
+from pynetdicom.dimse_primitives import C_ECHO, C_STORE
+from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.presentation import PresentationContext
+
+from node.network import command_set
+from node.network.command_set import Command
+from node.network.data_set import Assembly, ReceivedData
+
+#: Message control header, the last fragment of a command set or of a data set (PS3.8 E.2).
+_LAST_COMMAND: Final = b"\x03"
+_LAST_DATA: Final = b"\x02"
+
+#: Messages without a data set that are worth decoding without pydicom.
+_SIMPLE: Final[Mapping[int, type[C_STORE] | type[C_ECHO]]] = {
+    command_set.C_STORE_RSP: C_STORE,
+    command_set.C_ECHO_RQ: C_ECHO,
+    command_set.C_ECHO_RSP: C_ECHO,
+}
+
+
+@dataclass(slots=True)
+class Message:
+    """A message whose command set is complete and whose data set is arriving."""
+
+    context_id: int
+    command: Command
+    encoded_command: bytes
+    assembly: Assembly
+
+
+class StoreRequest(C_STORE):
+    """A C-STORE request whose data set stays where it was received."""
+
+    data: ReceivedData | None = None
+
+    @property
+    def DataSet(self) -> BytesIO | None:
+        """Return a copy of the data set, as pynetdicom's `event.dataset` asks for it."""
+        return None if self.data is None else self.data.as_stream()
+
+    @DataSet.setter
+    def DataSet(self, value: BytesIO | None) -> None:
+        pass
+
+    @property
+    def is_valid_request(self) -> bool:
+        """Return True: what would not be valid was refused."""
+        return True
+
+
+def received_data(event: evt.Event) -> ReceivedData:
+    """Return the data set of an `EVT_C_STORE`, as it was received."""
+    data = cast(StoreRequest, event.request).data
+    assert data is not None
+    return data
+
+
+def primitive_of(message: Message, data: ReceivedData, context: PresentationContext) -> Any:
+    """Return `message`, whose data set has arrived, as the primitive that is served."""
+    field = cast(int, message.command["CommandField"])
+    if field == command_set.C_STORE_RQ:
+        return _store_request(message, data, context)
+    if field not in _SIMPLE:
+        decoded = as_pynetdicom(message, bytes(data.buffer))
+        data.close()
+        return decoded.message_to_primitive()
+    data.close()
+    primitive = cast(Any, _SIMPLE[field]())
+    for keyword, value in message.command.items():
+        if value is not None and hasattr(primitive, keyword):
+            setattr(primitive, keyword, value)
+    primitive._context_id = message.context_id
+    return primitive
+
+
+def _store_request(
+    message: Message, data: ReceivedData, context: PresentationContext
+) -> StoreRequest:
+    """Return the request in `message`; its UIDs were judged, and are not judged again."""
+    command = message.command
+    request = StoreRequest()
+    request.data = data
+    request._context_id = message.context_id
+    request._message_id = cast(int, command["MessageID"])
+    # Equal to the Affected SOP Class UID, or the request would have been refused.
+    request._affected_sop_class_uid = context.abstract_syntax
+    instance_uid = cast(str, command["AffectedSOPInstanceUID"])
+    request._affected_sop_instance_uid = UID(instance_uid, validation_mode=config.IGNORE)
+    request._priority = cast(int, command.get("Priority", 0))
+    request._move_originator_application_entity_title = cast(
+        Any, command.get("MoveOriginatorApplicationEntityTitle")
+    )
+    request._move_originator_message_id = cast(Any, command.get("MoveOriginatorMessageID"))
+    return request
+
+
+def as_pynetdicom(message: Message, data: bytes) -> Any:
+    """Return `message` as pynetdicom would have decoded it."""
+    decoded = DIMSEMessage()
+    primitive = P_DATA()
+    pdvs = primitive.presentation_data_value_list
+    pdvs.append((message.context_id, _LAST_COMMAND + message.encoded_command))
+    if message.command["CommandDataSetType"] != command_set.NO_DATA_SET:
+        pdvs.append((message.context_id, _LAST_DATA + data))
+    decoded.decode_msg(primitive)
+    return decoded
