@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-
 from fuzz.fuzz_pdu import CAUGHT, listening_for_errors, mutated, one
 
 

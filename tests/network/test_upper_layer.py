@@ -180,8 +180,8 @@ def test_find_is_cancelled_while_its_handler_runs(serve, requestor) -> None:
     server = serve([(evt.EVT_C_FIND, find)], [build_context(FIND)])
     assoc = requestor(server, build_context(FIND))
     statuses = []
-    for status, _ in assoc.send_c_find(_identifier(), FIND, msg_id=9):
-        statuses.append(status.Status)
+    for answer, _ in assoc.send_c_find(_identifier(), FIND, msg_id=9):
+        statuses.append(answer.Status)
         if len(statuses) == 3:
             assoc.send_c_cancel(9, query_model=FIND)
     assert statuses[-1] == 0xFE00
