@@ -17,10 +17,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import instances
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
+
+from node.dicom.contexts import Proposal
+from node.network.store_scu import Peer, StoreSCU, connect
 
 #: Without TCP_NODELAY DCMTK waits 40 ms for an acknowledgement in every exchange.
 ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
@@ -120,6 +125,24 @@ def gdcmscu(port: int, *files: Path, called: str = NODE) -> bool:
 def echoscu(port: int, called: str = NODE) -> subprocess.CompletedProcess[str]:
     """Send a C-ECHO with DCMTK's echoscu."""
     return run("echoscu", "-v", "-aet", MODALITY, "-aec", called, "127.0.0.1", port)
+
+
+def connected(
+    port: int, *proposals: tuple[str, str], called: str = NODE, calling: str = MODALITY
+) -> StoreSCU:
+    """An association over which data sets go as the bytes they are, looked into by nobody."""
+    peer = Peer(ae_title=called, host="127.0.0.1", port=port, calling_ae_title=calling)
+    return connect(peer, [Proposal(*proposal) for proposal in proposals])
+
+
+def send(port: int, ds: Dataset, syntax: str = ExplicitVRLittleEndian) -> int:
+    """Send one instance on an association of its own and return the status."""
+    scu = connected(port, (str(ds.SOPClassUID), syntax))
+    try:
+        uids = str(ds.SOPClassUID), str(ds.SOPInstanceUID)
+        return scu.send(*uids, syntax, [instances.encoded(ds, syntax)]).status
+    finally:
+        scu.close()
 
 
 # -- downstream ----------------------------------------------------------------------------------

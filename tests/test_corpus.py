@@ -29,7 +29,6 @@ from node.dicom.contexts import MOST_CONTEXTS, Proposal
 from node.dicom.status import CANNOT_UNDERSTAND, INVALID_SOP_INSTANCE, SUCCESS, describe
 from node.dicom.uids import RLE_LOSSLESS, is_uid
 from node.errors import PeerUnreachable
-from node.network.store_scu import Peer, StoreSCU, connect
 from node.pixels.stored import data_set_in, opened
 from node.service.node import Node
 
@@ -110,22 +109,17 @@ def as_sender_reads(path: Path) -> Instance:
     return Instance(path, sop_class, uid, syntax, data_set)
 
 
-def association(port: int, proposals: list[Proposal]) -> StoreSCU:
-    peer = Peer(ae_title=peers.NODE, host="127.0.0.1", port=port, calling_ae_title=peers.MODALITY)
-    return connect(peer, proposals)
-
-
 def send_all(port: int, run: Run) -> None:
     """Send every instance in its own transfer syntax."""
     proposals = list(dict.fromkeys(instance.proposal for instance in run.sent))
     for start in range(0, len(proposals), MOST_CONTEXTS):
         some = proposals[start : start + MOST_CONTEXTS]
-        scu = association(port, some)
+        scu = peers.connected(port, *some)
         for instance in [one for one in run.sent if one.proposal in some]:
             if not scu.accepts(*instance.proposal):
                 continue
             if not scu.is_open:
-                scu = association(port, some)
+                scu = peers.connected(port, *some)
             try:
                 instance.status = scu.send(
                     instance.sop_class_uid,

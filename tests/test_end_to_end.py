@@ -11,7 +11,16 @@ import peers
 import pydicom
 import pytest
 from conftest import StartNode, disk, pacs, settings_of
-from peers import dcmsend, downstream, gdcmscu, storescp, storescu, wait_until
+from peers import (
+    connected,
+    dcmsend,
+    downstream,
+    gdcmscu,
+    send,
+    storescp,
+    storescu,
+    wait_until,
+)
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -26,29 +35,10 @@ from pydicom.uid import (
 from pynetdicom import AE
 from pynetdicom.presentation import build_context
 
-from node.dicom.contexts import Proposal
-from node.network.store_scu import Peer, StoreSCU, connect
 from node.service.node import Node
 
-#: Standard output of a process that has ended, or the statuses of one that we sent with.
+#: Sends files to a port and raises where one was not taken.
 Sender = Callable[[int, list[Path]], None]
-
-
-def connected(port: int, *proposals: tuple[str, str], called: str = peers.NODE) -> StoreSCU:
-    """An association over which data sets go as the bytes they are, looked into by nobody."""
-    peer = Peer(ae_title=called, host="127.0.0.1", port=port, calling_ae_title=peers.MODALITY)
-    return connect(peer, [Proposal(*proposal) for proposal in proposals])
-
-
-def send(port: int, ds: Dataset, syntax: str = ExplicitVRLittleEndian) -> int:
-    """Send one instance on an association of its own and return the status."""
-    scu = connected(port, (str(ds.SOPClassUID), syntax))
-    try:
-        data_set = instances.encoded(ds, syntax)
-        uids = str(ds.SOPClassUID), str(ds.SOPInstanceUID)
-        return scu.send(*uids, syntax, [data_set]).status
-    finally:
-        scu.close()
 
 
 # -- modalities ----------------------------------------------------------------------------------

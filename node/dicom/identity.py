@@ -3,8 +3,8 @@
 A deflated data set (PS3.5 A.5) is inflated here for its UIDs only, within a bound, and what comes
 out is thrown away: it is always stored as the bytes that came.
 
-Raises `CannotUnderstand`, `DataSetMismatch` and `InvalidSOPInstance`, each with the status that
-the requestor gets.
+Raises `CannotUnderstand`, `DataSetMismatch`, `InvalidSOPInstance` and, where a data set inflates
+beyond the bound, `OutOfResources`, each with the status that the requestor gets.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from node.dicom.layout import Buffer
 from node.dicom.scan import scan
 from node.dicom.uids import DEFLATED_EXPLICIT_VR_LE, EXPLICIT_VR_LE, is_uid
 from node.dicom.walk import Release, keep
-from node.errors import CannotUnderstand, DataSetMismatch, InvalidSOPInstance
+from node.errors import CannotUnderstand, DataSetMismatch, InvalidSOPInstance, OutOfResources
 
 #: A structured report or segmentation is far smaller inflated; a bomb is far larger.
 LARGEST_INFLATED = 64 << 20
@@ -60,7 +60,7 @@ def _inflated(data: Buffer) -> bytes:
         raise CannotUnderstand("the deflated data set cannot be inflated") from failure
     # All input may have been taken while there is still more to come out.
     if inflater.unconsumed_tail or (len(inflated) == LARGEST_INFLATED and not inflater.eof):
-        raise CannotUnderstand(f"the data set inflates to more than {LARGEST_INFLATED} bytes")
+        raise OutOfResources(f"the data set inflates to more than {LARGEST_INFLATED} bytes")
     return inflated
 
 
