@@ -33,6 +33,7 @@ from node.network.upper_layer import UpperLayer
 
 if TYPE_CHECKING:
     from node.network.association_request import JudgedRequest
+    from node.network.sending import Window
     from node.network.server import Server
 
 LOGGER = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class NodeAssociation(Association):
         self.judged: JudgedRequest | None = None
         self.was_established = False
         self.tls: ssl.SSLContext | None = None
+        self.send_window: Window | None = None
         self._abort_wanted = False
         super().__init__(ae, mode)
         self.acse = NodeACSE(self)

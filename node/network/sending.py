@@ -128,7 +128,7 @@ def _send_data_set(
     source: FileSlice | Iterable[Buffer],
     progress_seconds: float,
 ) -> None:
-    window = Window(context_id, assoc.dimse.maximum_pdu_size)
+    window = _window_of(assoc, context_id)
     if _is_file(source):
         filled = window.from_file(*source)
     else:
@@ -153,6 +153,15 @@ def _send_data_set(
     if assoc.dul.is_over or not assoc.dul.to_user_queue.empty():
         assoc._settle()
         _require_established(assoc)
+
+
+def _window_of(assoc: NodeAssociation, context_id: int) -> Window:
+    """Return the window of an association, made anew only for another context."""
+    window = assoc.send_window
+    if window is None or window.context_id != context_id:
+        window = assoc.send_window = Window(context_id, assoc.dimse.maximum_pdu_size)
+    window.reset()
+    return window
 
 
 def _is_file(source: FileSlice | Iterable[Buffer]) -> TypeGuard[FileSlice]:
@@ -187,7 +196,8 @@ class Window:
     """Some P-DATA-TF PDUs in one buffer: full ones, so that only the last one needs a header."""
 
     def __init__(self, context_id: int, maximum_pdu_size: int) -> None:
-        self._context_id = context_id
+        self.context_id = context_id
+        self._last = 0
         # Every fragment but the last has an even length (PS3.8 E.1 follows PS3.5 7.1.1).
         self._room = (maximum_pdu_size - _PDV_HEADER_BYTES) & ~1
         self._stride = _HEADERS.size + self._room
@@ -200,10 +210,14 @@ class Window:
         for index in range(count):
             self._write_header(index, self._room, _DATA)
 
+    def reset(self) -> None:
+        """Make ready for another data set: the header of the last one's end is undone."""
+        self._write_header(self._last, self._room, _DATA)
+
     def _write_header(self, index: int, length: int, flag: int) -> None:
         pdv = length + 2
         position = index * self._stride
-        _HEADERS.pack_into(self._buffer, position, P_DATA_TF, pdv + 4, pdv, self._context_id, flag)
+        _HEADERS.pack_into(self._buffer, position, P_DATA_TF, pdv + 4, pdv, self.context_id, flag)
 
     def _filled(self, byte_count: int, is_last: bool) -> memoryview:
         """Return the PDUs with the first `byte_count` bytes in them, the last one marked."""
@@ -212,6 +226,7 @@ class Window:
             return self._buffer[: index * self._stride]
         if rest == 0 and index:
             index, rest = index - 1, self._room
+        self._last = index
         self._write_header(index, rest, _LAST_DATA)
         return self._buffer[: index * self._stride + _HEADERS.size + rest]
 
