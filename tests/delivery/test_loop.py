@@ -1,0 +1,241 @@
+"""The loop of one destination: order, tries, what is set aside, what a broken disk does to it."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import instances
+import pytest
+from peers import wait_until
+from pydicom.uid import ExplicitVRLittleEndian
+
+from node.delivery.loop import BATCH, Loop
+from node.delivery.schedule import ATTEMPTS_FOR_ONE_INSTANCE, Backoff
+from node.dicom.part10 import FileMeta
+from node.dicom.scan import scan
+from node.model import Deferred, Delivered, Failed, Outcome
+from node.pixels.files import write_file
+from node.pixels.policy import Options
+from node.spool import Disk, Durability, Entry, Spool
+
+OK = Delivered(destination="pacs", status=0)
+REFUSED = Failed(destination="pacs", cause="0122")
+DOWN = Deferred(destination="pacs", cause="refused", whole_destination=True)
+NOT_NOW = Deferred(destination="pacs", cause="C000", whole_destination=False)
+
+
+class Scripted:
+    """A destination that answers as it was told to, by entry; otherwise it takes everything."""
+
+    name = "pacs"
+
+    def __init__(self, **answers: list[Outcome]) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+        self.announced: list[int] = []
+        self.closed = 0
+
+    def begin(self, entries: Iterable[Entry]) -> None:
+        self.announced.append(len(list(entries)))
+
+    def deliver(self, entry: Entry) -> Outcome:
+        uid = instances.parts_of(entry.path)[0].MediaStorageSOPInstanceUID
+        name = {"1.1": "a", "1.2": "b", "1.3": "c"}.get(uid, uid)
+        self.asked.append(name)
+        script = self.answers.get(name, [])
+        return script.pop(0) if script else OK
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Running:
+    """A spool with a loop on a thread of its own."""
+
+    def __init__(self, root: Path, destination: Scripted, disk: Disk | None = None) -> None:
+        self.spool = Spool(root / "spool", disk or Disk(Durability.NONE))
+        self.spool.add_destination("pacs")
+        self.destination = destination
+        self.stop = threading.Event()
+        self.loop = Loop(
+            destination=destination,
+            spool=self.spool,
+            backoff=Backoff(0.001, 0.002),
+            wake=threading.Event(),
+            stop=self.stop,
+        )
+        self.thread = threading.Thread(target=self.loop.run, daemon=True)
+
+    def put(self, *uids: str) -> list[Entry]:
+        for uid in uids:
+            data_set = instances.encoded(instances.image(SOPInstanceUID=uid))
+            meta = FileMeta(
+                sop_class_uid="1.2",
+                sop_instance_uid=uid,
+                transfer_syntax_uid=ExplicitVRLittleEndian,
+            )
+            with self.spool.begin() as incoming:
+                scanned = scan(data_set, ExplicitVRLittleEndian)
+                write_file(scanned, meta, incoming.file, Options())
+                entry = incoming.commit()
+            self.spool.fan_out([entry], ["pacs"])
+        return self.queued
+
+    def start(self) -> None:
+        self.thread.start()
+
+    @property
+    def queued(self) -> list[Entry]:
+        return list(self.spool.queued("pacs"))
+
+    def wait_until_empty(self) -> None:
+        wait_until(lambda: not self.queued, "nothing is queued", 10)
+
+    def close(self) -> None:
+        self.stop.set()
+        self.loop.wake.set()
+        if self.thread.ident is not None:
+            self.thread.join(10)
+            assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[list[Running]]:
+    """Loops to be stopped after the test."""
+    loops: list[Running] = []
+    yield loops
+    for loop in loops:
+        loop.close()
+
+
+SCRIPTS: dict[str, tuple[dict[str, list[Outcome]], list[str], list[str]]] = {
+    "all taken, in order": ({}, ["a", "b", "c"], []),
+    "one refused for good": ({"b": [REFUSED]}, ["a", "b", "c"], ["0122"]),
+    "one not now: the others first": ({"a": [NOT_NOW]}, ["a", "b", "c", "a"], []),
+    "all wait for a destination that is down": (
+        {"a": [DOWN, DOWN]},
+        ["a", "a", "a", "b", "c"],
+        [],
+    ),
+    "one that is never taken": (
+        {"b": [NOT_NOW] * 9},
+        ["a", "b", "c", *["b"] * (ATTEMPTS_FOR_ONE_INSTANCE - 1)],
+        [f"C000 (after {ATTEMPTS_FOR_ONE_INSTANCE} tries)"],
+    ),
+    "that the destination was down is not held against an instance": (
+        {"a": [*[DOWN] * 9, NOT_NOW]},
+        [*["a"] * 10, "b", "c", "a"],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SCRIPTS)
+def test_order_and_outcome(case: str, tmp_path: Path, running: list[Running]) -> None:
+    answers, asked, causes = SCRIPTS[case]
+    loop = Running(tmp_path, Scripted(**answers))
+    running.append(loop)
+    loop.put("1.1", "1.2", "1.3")
+    loop.start()
+    loop.wait_until_empty()
+    loop.close()
+    assert loop.destination.asked == asked
+    assert [failed.cause for failed in loop.spool.failed("pacs")] == causes
+    progress = loop.loop.progress
+    assert (progress.delivered, progress.failed) == (3 - len(causes), len(causes))
+
+
+def test_what_is_not_what_was_written_is_set_aside_and_never_sent(
+    tmp_path: Path, running: list[Running]
+) -> None:
+    loop = Running(tmp_path, Scripted())
+    running.append(loop)
+    first, second, third = loop.put("1.1", "1.2", "1.3")
+    content = bytearray(first.path.read_bytes())
+    content[-1] ^= 1
+    first.path.write_bytes(content)
+    second.path.write_bytes(b"")
+    loop.start()
+    loop.wait_until_empty()
+    assert loop.destination.asked == ["c"]
+    corrupt = sorted(path.name for path in (loop.spool.root / "corrupt" / "pacs").iterdir())
+    assert corrupt == [first.name, second.name]
+    assert third.name not in corrupt
+
+
+def test_what_comes_next_is_announced_in_batches(tmp_path: Path, running: list[Running]) -> None:
+    loop = Running(tmp_path, Scripted())
+    running.append(loop)
+    loop.put(*(f"1.9.{n}" for n in range(BATCH + 1)))
+    loop.start()
+    loop.wait_until_empty()
+    assert loop.destination.announced == [BATCH, 1]
+
+
+def test_a_bell_wakes_it_at_once(tmp_path: Path, running: list[Running]) -> None:
+    loop = Running(tmp_path, Scripted())
+    loop.loop.look_every_seconds = 3600
+    running.append(loop)
+    loop.start()
+    wait_until(lambda: loop.destination.closed, "it is idle")
+    loop.put("1.1")
+    loop.loop.wake.set()
+    loop.wait_until_empty()
+
+
+def test_it_stops_in_the_middle_of_a_back_off(tmp_path: Path, running: list[Running]) -> None:
+    loop = Running(tmp_path, Scripted(a=[DOWN] * 99))
+    loop.loop.backoff = Backoff(3600, 3600)
+    running.append(loop)
+    loop.put("1.1")
+    loop.start()
+    wait_until(lambda: loop.loop.progress.waiting_for_seconds, "it waits")
+    loop.close()
+    assert len(loop.queued) == 1
+
+
+class BrokenOnce(Disk):
+    """A disk on which the n-th removal or renaming fails."""
+
+    def __init__(self) -> None:
+        super().__init__(Durability.NONE)
+        self.to_fail = 0
+
+    def _call(self) -> None:
+        if self.to_fail:
+            self.to_fail -= 1
+            raise OSError(errno.EIO, "injected")
+
+    def create(self, path: Path) -> int:
+        self._call()
+        return super().create(path)
+
+    def move(self, source: Path, target: Path) -> None:
+        self._call()
+        super().move(source, target)
+
+    def remove(self, path: Path) -> None:
+        self._call()
+        super().remove(path)
+
+
+@pytest.mark.parametrize("outcome", [OK, REFUSED], ids=["delivered", "refused"])
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_a_spool_that_cannot_be_written_for_a_while_does_not_end_it(
+    outcome: Outcome, times: int, tmp_path: Path, running: list[Running]
+) -> None:
+    """What was delivered may be delivered again, which is harmless; nothing is lost or stuck."""
+    disk = BrokenOnce()
+    loop = Running(tmp_path, Scripted(a=[outcome] * 9), disk)
+    running.append(loop)
+    loop.put("1.1", "1.2")
+    disk.to_fail = times
+    loop.start()
+    loop.wait_until_empty()
+    assert loop.thread.is_alive()
+    assert set(loop.destination.asked) == {"a", "b"}
+    failed = [one.cause for one in loop.spool.failed("pacs")]
+    assert failed == ([] if outcome is OK else ["0122"])
