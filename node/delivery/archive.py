@@ -9,7 +9,7 @@ become names.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import logging
 import shutil
 from collections.abc import Iterable
@@ -117,9 +117,16 @@ class Archive:
 
     def _holds(self, place: Path, digest: str) -> bool:
         """Tell whether the file at `place` has the data set with this digest."""
-        with contextlib.suppress(CannotUnderstand), opened(place) as there:
-            return bool(digest) and there.meta.record is not None and _same(there, digest)
-        return False
+        try:
+            with opened(place) as there:
+                return bool(digest) and there.meta.record is not None and _same(there, digest)
+        except CannotUnderstand:
+            return False
+        except OSError as failure:
+            # A symbolic link is not followed, and not replaced.
+            if failure.errno == errno.ELOOP:
+                return False
+            raise
 
 
 def _same(there: StoredInstance, digest: str) -> bool:

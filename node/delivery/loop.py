@@ -98,7 +98,14 @@ class Loop:
 
     def _one(self, entry: Entry) -> bool:
         """Deliver one entry; False where the pass has to begin again, after the back-off."""
-        outcome = self._outcome(entry)
+        try:
+            return self._settle(entry, self._outcome(entry))
+        except OSError as failure:
+            # The entry stays queued. If it was delivered it is so again, which is harmless.
+            cause = f"the spool cannot be written: {failure.strerror or failure}"
+            return self._defer(entry, cause, whole=True)
+
+    def _settle(self, entry: Entry, outcome: Outcome | None) -> bool:
         match outcome:
             case None:
                 self.spool.damaged(entry)
@@ -130,10 +137,11 @@ class Loop:
         return self.destination.deliver(entry)
 
     def _defer(self, entry: Entry, cause: str, whole: bool) -> bool:
-        self._tries[entry.name] += 1
         self.progress.last_error = cause
+        # Only what the destination said of this instance counts against it.
+        self._tries[entry.name] += not whole
         tries = self._tries[entry.name]
-        if not whole and tries >= ATTEMPTS_FOR_ONE_INSTANCE:
+        if tries >= ATTEMPTS_FOR_ONE_INSTANCE:
             self.spool.refused(entry, f"{cause} (after {tries} tries)")
             self._note_failure(f"{cause}: set aside after {tries} tries", entry)
             self._forget(entry)
