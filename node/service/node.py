@@ -22,10 +22,10 @@ from node.settings import Settings
 from node.spool import Disk, Durability, Spool
 
 
-def open_spool(settings: Settings) -> Spool:
+def open_spool(settings: Settings, *, create: bool = False) -> Spool:
     """Return the spool that `settings` name; raises `CannotWrite`."""
     disk = Disk(Durability(settings.spool.durability))
-    return Spool(settings.node.state_directory / "spool", disk)
+    return Spool(settings.node.state_directory / "spool", disk, create=create)
 
 
 class Node:
@@ -40,7 +40,7 @@ class Node:
     def start(self) -> Node:
         """Recover what an earlier run left, listen and deliver."""
         check_installed(options_of(self.settings.compression))
-        self.spool = open_spool(self.settings)
+        self.spool = open_spool(self.settings, create=True)
         self._lock = self.spool.lock()
         self.spool.recover()
         self._bell = Bell.make()

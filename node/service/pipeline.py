@@ -30,8 +30,11 @@ log = logging.getLogger(__name__)
 class Pipeline:
     """Received -> Compressed | Kept, in the thread that received. Safe to share."""
 
-    def __init__(self, spool: Spool, options: Options, ae_title: str, bell: Bell) -> None:
+    def __init__(
+        self, spool: Spool, settings: SpoolSettings, options: Options, ae_title: str, bell: Bell
+    ) -> None:
         self._spool = spool
+        self._settings = settings
         self._options = options
         self._ae_title = ae_title
         self._bell = bell
@@ -40,8 +43,7 @@ class Pipeline:
         """Make one instance safe. The result's status is Success."""
         scanned = checked(received, data)
         try:
-            if not self._spool.is_mounted():
-                raise OutOfResources("the spool is not there: is its disk mounted?")
+            self.require_room()
             with self._spool.begin() as incoming:
                 stored = self.write(received, scanned, data, incoming)
                 incoming.commit()
@@ -50,6 +52,17 @@ class Pipeline:
             raise OutOfResources(f"cannot store: {failure.strerror or failure}") from failure
         self._bell.ring()
         return Answer(stored=stored)
+
+    def ring(self) -> None:
+        """Wake the deliverer: an entry was committed."""
+        self._bell.ring()
+
+    def require_room(self) -> None:
+        """Raise `OutOfResources` where nothing more may be written."""
+        if not self._spool.is_mounted():
+            raise OutOfResources("the spool is not there: is its disk mounted?")
+        if not has_room(self._spool, self._settings):
+            raise OutOfResources("free disk space is below the reserve")
 
     def write(
         self, received: Received, scanned: EncodedDataSet, data: ReceivedData, incoming: Incoming

@@ -13,7 +13,7 @@ from node.network.server import Server
 from node.network.store_scp import Receive, StoreSCP, Tally
 from node.pixels.policy import Options
 from node.service.bell import Bell
-from node.service.destinations import peer_of
+from node.service.destinations import peer_of, queued_destinations
 from node.service.pipeline import Pipeline, has_room
 from node.service.relaying import RelayPipeline
 from node.settings import CompressionSettings, LimitSettings, Settings
@@ -27,11 +27,13 @@ class Receiver:
         self._settings = settings
         self._spool = spool
         self._relay: Relay | None = None
-        pipeline = Pipeline(spool, options_of(settings.compression), settings.node.ae_title, bell)
+        options = options_of(settings.compression)
+        pipeline = Pipeline(spool, settings.spool, options, settings.node.ae_title, bell)
         receive: Receive = pipeline.receive
         if settings.relay is not None:
             self._relay = Relay(settings.relay.name, peer_of(settings, settings.relay))
-            receive = RelayPipeline(pipeline, spool, self._relay).receive
+            keep = bool(queued_destinations(settings))
+            receive = RelayPipeline(pipeline, spool, self._relay, keep=keep).receive
         self._scp = StoreSCP(settings.node.ae_title, receive, self)
         self._server: Server | None = None
 

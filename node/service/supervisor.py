@@ -51,7 +51,7 @@ class Supervisor:
         check_installed(options_of(settings.compression))
         self._settings = settings
         self._reload = reload
-        self._spool = open_spool(settings)
+        self._spool = open_spool(settings, create=True)
         self._lock = self._spool.lock()
         self._recovered = self._spool.recover()
         host, port = settings.node.host, settings.node.port

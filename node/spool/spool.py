@@ -89,7 +89,9 @@ class Incoming:
         failure: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.file.close()
+        # What was synced is safe whatever close says.
+        with contextlib.suppress(OSError):
+            self.file.close()
         if not self._committed:
             self._spool._remove(Entry(self.path.name, State.INCOMING, self.path), Step.DISCARD)
 
@@ -97,13 +99,18 @@ class Incoming:
 class Spool:
     """The folders below one root. Safe to share between threads, and between the processes of
     one node; `lock` keeps other nodes away.
+
+    `create` makes a spool that is not there yet. Only the process that starts a node may do so:
+    any other would make an empty one below the mount point of a disk that is gone.
     """
 
-    def __init__(self, root: Path, disk: Disk) -> None:
+    def __init__(self, root: Path, disk: Disk, *, create: bool = True) -> None:
         self.root = root
         self.disk = disk
         self._counter = itertools.count()
-        self._open()
+        if create and not (root / _MARKER).exists():
+            self._make()
+        self._identity = self._open()
 
     @property
     def incoming_folder(self) -> Path:
@@ -127,8 +134,10 @@ class Spool:
     def fan_out(self, entries: Sequence[Entry], destinations: Collection[str]) -> None:
         """Queue received entries for every destination, then let go of their received names.
 
-        One sync of a queue covers all of them.
+        One sync of a queue covers all of them. Without a destination they stay where they are.
         """
+        if not destinations:
+            return
         for destination in destinations:
             for entry in entries:
                 state = after(entry.state, Step.FAN_OUT)
@@ -213,19 +222,24 @@ class Spool:
         return descriptor
 
     def is_mounted(self) -> bool:
-        """Tell whether the spool is still there: an unmounted disk shows an empty folder."""
-        return (self.root / _MARKER).is_file()
-
-    def _open(self) -> None:
+        """Tell whether this spool is still there: an unmounted disk shows another folder."""
         try:
-            if not (self.root / _MARKER).exists():
-                self._create()
+            return self._open() == self._identity
+        except CannotWrite:
+            return False
+
+    def _make(self) -> None:
+        try:
+            self._create()
+        except OSError as failure:
+            raise self._unusable(failure) from failure
+
+    def _open(self) -> str:
+        """Return the identity of the spool at this root; raises `CannotWrite`."""
+        try:
             marker = json.loads((self.root / _MARKER).read_text("utf-8"))
         except OSError as failure:
-            raise CannotWrite(
-                f"the spool {self.root} cannot be used: {failure.strerror or failure}; "
-                "check that the folder belongs to the user that runs dcmpress"
-            ) from failure
+            raise self._unusable(failure) from failure
         except ValueError as failure:
             raise CannotWrite(f"{self.root / _MARKER} is damaged: restore it") from failure
         if marker.get("format") != _FORMAT:
@@ -233,6 +247,14 @@ class Spool:
                 f"the spool {self.root} was written by a later version of dcmpress: "
                 "use that version, or another state directory"
             )
+        return str(marker.get("uuid"))
+
+    def _unusable(self, failure: OSError) -> CannotWrite:
+        return CannotWrite(
+            f"the spool {self.root} cannot be used: {failure.strerror or failure}; "
+            "check that its disk is mounted and that the folder belongs to the user that "
+            "runs dcmpress"
+        )
 
     def _create(self) -> None:
         self.disk.make_folder(self.root)
