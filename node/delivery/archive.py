@@ -9,8 +9,11 @@ become names.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
 import logging
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,6 +40,7 @@ class Archive:
         self.name = name
         self._directory = directory
         self._disk = disk
+        self._drafts = itertools.count()
 
     def begin(self, entries: Iterable[Entry]) -> None:
         """Nothing has to be known before."""
@@ -104,16 +108,29 @@ class Archive:
             self._copy(source, place)
 
     def _copy(self, source: Path, place: Path) -> None:
-        draft = place.with_name(f".{source.name}.part")
-        self._disk.remove(draft)
+        # What a version that gave its drafts this name left of this entry; none is written now.
+        self._disk.remove(place.with_name(f".{source.name}.part"))
+        draft, descriptor = self._create_draft(source, place)
         try:
-            with open(source, "rb") as old, open(self._disk.create(draft), "wb") as new:
+            with open(descriptor, "wb") as new, open(source, "rb") as old:
                 shutil.copyfileobj(old, new, 1 << 20)
                 new.flush()
                 self._disk.sync_file(new.fileno())
             self._disk.publish(draft, place)
         finally:
             self._disk.remove(draft)
+
+    def _create_draft(self, source: Path, place: Path) -> tuple[Path, int]:
+        """Make a new file beside `place` that no other process, destination or try writes to.
+
+        What an earlier run left under such a name stays as it is.
+        """
+        for number in self._drafts:
+            name = f".{source.name}.{os.getpid()}-{self.name}-{number}.part"
+            with contextlib.suppress(FileExistsError):
+                draft = place.with_name(name)
+                return draft, self._disk.create(draft)
+        raise AssertionError("a counter does not end")
 
     def _holds(self, place: Path, digest: str) -> bool:
         """Tell whether the file at `place` has the data set with this digest."""

@@ -1,0 +1,84 @@
+"""Delivery when something else goes wrong at the same time: other writers, stops, poison."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import instances
+import pytest
+from pydicom.uid import ExplicitVRLittleEndian
+
+from node.delivery.archive import Archive
+from node.dicom.part10 import FileMeta
+from node.dicom.scan import scan
+from node.model import Delivered
+from node.pixels.files import write_file
+from node.pixels.policy import Options
+from node.spool import Disk, Durability, Entry, Spool
+
+
+class ApartDisk(Disk):
+    """A disk whose archive cannot be reached by a link from the spool."""
+
+    def link(self, source: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    spool = Spool(tmp_path / "spool", Disk(Durability.NONE))
+    for name in ("disk", "other"):
+        spool.add_destination(name)
+    return spool
+
+
+def put(spool: Spool, uid: str = "1.1", seed: int = 1) -> Entry:
+    """Commit an instance and queue it for both destinations; return the entry of the first."""
+    ds = instances.image(
+        seed=seed, SOPInstanceUID=uid, StudyInstanceUID="1.2", SeriesInstanceUID="1.3"
+    )
+    meta = FileMeta(
+        sop_class_uid=str(ds.SOPClassUID),
+        sop_instance_uid=uid,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+    )
+    scanned = scan(instances.encoded(ds), ExplicitVRLittleEndian)
+    with spool.begin() as incoming:
+        write_file(scanned, meta, incoming.file, Options())
+        entry = incoming.commit()
+    spool.fan_out([entry], ["disk", "other"])
+    return list(spool.queued("disk"))[-1]
+
+
+def test_two_destinations_on_one_folder_do_not_share_a_draft(tmp_path: Path, spool: Spool) -> None:
+    entry = put(spool)
+    [twin] = spool.queued("other")
+    second = Archive("other", tmp_path / "archive", ApartDisk(Durability.FSYNC))
+
+    class Interrupted(ApartDisk):
+        def sync_file(self, descriptor: int) -> None:
+            super().sync_file(descriptor)
+            # The other destination comes in while this draft is not yet published.
+            assert isinstance(second.deliver(twin), Delivered)
+            assert len(list((tmp_path / "archive").rglob(".*.part"))) == 1
+
+    first = Archive("disk", tmp_path / "archive", Interrupted(Durability.NONE))
+    assert isinstance(first.deliver(entry), Delivered)
+    [placed] = [path for path in (tmp_path / "archive").rglob("*") if path.is_file()]
+    assert placed.read_bytes() == entry.path.read_bytes()
+
+
+def test_a_draft_of_an_earlier_run_with_our_number_is_left_alone(
+    tmp_path: Path, spool: Spool
+) -> None:
+    entry = put(spool)
+    folder = tmp_path / "archive" / "1.2" / "1.3"
+    folder.mkdir(parents=True)
+    left = folder / f".{entry.name}.{os.getpid()}-disk-0.part"
+    left.write_bytes(b"half")
+    to = Archive("disk", tmp_path / "archive", ApartDisk(Durability.NONE))
+    assert to.deliver(entry) == Delivered(destination="disk", status=0)
+    assert left.read_bytes() == b"half"
+    assert (folder / "1.1.dcm").read_bytes() == entry.path.read_bytes()
