@@ -77,17 +77,30 @@ class Archive:
         if self._take(entry, place):
             return Delivered(destination=self.name, status=status.SUCCESS)
         if self._holds(place, digest):
+            self._secure(place)
             return Delivered(destination=self.name, status=status.SUCCESS, detail="there already")
         beside = place.with_name(f"{place.stem}~{digest[:16]}.dcm")
-        if self._take(entry, beside) or self._holds(beside, digest):
+        if self._take(entry, beside):
             log.warning(
                 "%s: %s is there with other content; kept both, the new one as %s",
                 self.name,
                 place.stem,
                 beside.name,
             )
-            return Delivered(destination=self.name, status=status.SUCCESS, detail="kept both")
-        return Failed(destination=self.name, cause=f"{beside.name} is there with other content")
+        elif self._holds(beside, digest):
+            self._secure(beside)
+        else:
+            return Failed(destination=self.name, cause=f"{beside.name} is there with other content")
+        return Delivered(destination=self.name, status=status.SUCCESS, detail="kept both")
+
+    def _secure(self, place: Path) -> None:
+        """Make durable what is there: whoever put it there may not have got to that."""
+        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            self._disk.sync_file(descriptor)
+        finally:
+            os.close(descriptor)
+        self._disk.sync_folder(place.parent)
 
     def _take(self, entry: Entry, place: Path) -> bool:
         """Give the file its name in the archive; False where the name is taken."""

@@ -13,7 +13,10 @@ import contextlib
 import enum
 import errno
 import os
+import stat
 import threading
+from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 
 #: What a file system says that has no hard links, or not between these two folders.
@@ -22,6 +25,11 @@ NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, 
 #: Files of the node are readable by its own user only.
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
+
+#: So many folders are remembered as durable; one that was forgotten is synced once more.
+_DURABLE_KEPT = 10_000
+#: What syncing a folder of others says.
+_NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class Durability(enum.StrEnum):
@@ -37,6 +45,8 @@ class Disk:
     def __init__(self, durability: Durability = Durability.FSYNC) -> None:
         self.durability = durability
         self._folders: dict[Path, _FolderSync] = {}
+        #: Folders whose names are durable, with what was found there; the latest used at the end.
+        self._durable: OrderedDict[Path, tuple[int, int]] = OrderedDict()
         self._lock = threading.Lock()
 
     def create(self, path: Path) -> int:
@@ -56,20 +66,79 @@ class Disk:
         covers that name, whoever starts it.
         """
         if self.durability is Durability.FSYNC:
+            with self._shared(folder) as shared:
+                shared.sync()
+
+    @contextlib.contextmanager
+    def _shared(self, folder: Path) -> Iterator[_FolderSync]:
+        """Give all who sync `folder` at the same time the same object; forget it after the last."""
+        with self._lock:
+            shared = self._folders.setdefault(folder, _FolderSync(folder))
+            shared.users += 1
+        try:
+            yield shared
+        finally:
             with self._lock:
-                shared = self._folders.setdefault(folder, _FolderSync(folder))
-            shared.sync()
+                shared.users -= 1
+                if not shared.users:
+                    del self._folders[folder]
 
     def make_folder(self, folder: Path) -> None:
-        """Make `folder` and its missing parents, and make their names durable."""
-        missing = []
-        while not folder.is_dir():
-            missing.append(folder)
+        """Make `folder` and its missing parents, and make their names durable.
+
+        What was there already may have been made by a run that did not get to sync it. So every
+        name is synced once in this process, from a mount point or a folder known to be durable on.
+        """
+        unproven = []
+        while not self._is_durable(folder):
+            unproven.append(folder)
             folder = folder.parent
-        for new in reversed(missing):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(new, FOLDER_MODE)
-            self.sync_folder(new.parent)
+        for new in reversed(unproven):
+            self._make_durable(new)
+
+    def _is_durable(self, folder: Path) -> bool:
+        try:
+            found = os.stat(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        with self._lock:
+            if self._durable.get(folder) == _identity(found):
+                self._durable.move_to_end(folder)
+                return True
+        return folder.parent == folder or (stat.S_ISDIR(found.st_mode) and os.path.ismount(folder))
+
+    def _make_durable(self, folder: Path) -> None:
+        """Make `folder` where it is missing, sync its name, and remember that it was."""
+        try:
+            os.mkdir(folder, FOLDER_MODE)
+        except OSError:
+            # A parent on a read-only file system may say that instead of EEXIST.
+            if not folder.is_dir():
+                raise
+            self._sync_name_of_found(folder)
+        else:
+            self._sync_name_of_made(folder)
+        with self._lock:
+            self._durable[folder] = _identity(os.stat(folder))
+            while len(self._durable) > _DURABLE_KEPT:
+                self._durable.popitem(last=False)
+
+    def _sync_name_of_made(self, folder: Path) -> None:
+        try:
+            self.sync_folder(folder.parent)
+        except OSError:
+            # Syncing again could report a success that is none: it has to be made again.
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+            raise
+
+    def _sync_name_of_found(self, folder: Path) -> None:
+        try:
+            self.sync_folder(folder.parent)
+        except OSError as failure:
+            # A parent that we may not even read was not made by us, nor was this name in it.
+            if failure.errno not in _NOT_OURS:
+                raise
 
     def move(self, source: Path, target: Path) -> None:
         """Give the file its next name, which must be one that only this file can have.
@@ -112,6 +181,11 @@ class Disk:
             os.unlink(path)
 
 
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    """Tell a folder from another one that was later made under its name."""
+    return found.st_dev, found.st_ino
+
+
 #: More than the runs that can end before a thread that waited for one of them looks.
 _FAILURES_KEPT = 1024
 
@@ -120,6 +194,7 @@ class _FolderSync:
     """Lets threads share the fsync of one folder."""
 
     def __init__(self, folder: Path) -> None:
+        self.users = 0
         self._folder = folder
         self._condition = threading.Condition()
         self._started = 0

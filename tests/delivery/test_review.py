@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from node.delivery.archive import Archive
 from node.dicom.part10 import FileMeta
 from node.dicom.scan import scan
-from node.model import Delivered
+from node.model import Deferred, Delivered
 from node.pixels.files import write_file
 from node.pixels.policy import Options
 from node.spool import Disk, Durability, Entry, Spool
@@ -60,9 +60,11 @@ def test_two_destinations_on_one_folder_do_not_share_a_draft(tmp_path: Path, spo
     class Interrupted(ApartDisk):
         def sync_file(self, descriptor: int) -> None:
             super().sync_file(descriptor)
-            # The other destination comes in while this draft is not yet published.
-            assert isinstance(second.deliver(twin), Delivered)
-            assert len(list((tmp_path / "archive").rglob(".*.part"))) == 1
+            if twin.path.exists():
+                # The other destination comes in while this draft is not yet published.
+                assert isinstance(second.deliver(twin), Delivered)
+                assert len(list((tmp_path / "archive").rglob(".*.part"))) == 1
+                spool.delivered(twin)
 
     first = Archive("disk", tmp_path / "archive", Interrupted(Durability.NONE))
     assert isinstance(first.deliver(entry), Delivered)
@@ -82,3 +84,75 @@ def test_a_draft_of_an_earlier_run_with_our_number_is_left_alone(
     assert to.deliver(entry) == Delivered(destination="disk", status=0)
     assert left.read_bytes() == b"half"
     assert (folder / "1.1.dcm").read_bytes() == entry.path.read_bytes()
+
+
+class CountingDisk(Disk):
+    """Records what is synced; the sync of the folder named `broken` fails."""
+
+    def __init__(self, broken: str = "none") -> None:
+        super().__init__(Durability.FSYNC)
+        self.synced: list[str] = []
+        self.broken = broken
+
+    def sync_file(self, descriptor: int) -> None:
+        self.synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+        super().sync_file(descriptor)
+
+    def sync_folder(self, folder: Path) -> None:
+        if folder.name == self.broken:
+            raise OSError(errno.EIO, "injected")
+        self.synced.append(folder.name)
+        super().sync_folder(folder)
+
+
+def test_what_is_there_already_is_synced_before_it_counts(tmp_path: Path, spool: Spool) -> None:
+    entry, disk = put(spool), CountingDisk(broken="1.3")
+    to = Archive("disk", tmp_path / "archive", disk)
+    assert isinstance(to.deliver(entry), Deferred)
+    assert isinstance(to.deliver(entry), Deferred)
+    disk.broken = "none"
+    disk.synced.clear()
+    outcome = to.deliver(entry)
+    assert outcome == Delivered(destination="disk", status=0, detail="there already")
+    assert disk.synced == ["1.1.dcm", "1.3"]
+
+
+def test_a_folder_whose_name_could_not_be_synced_is_gone_again(tmp_path: Path) -> None:
+    disk = CountingDisk(broken="1.2")
+    with pytest.raises(OSError, match="injected"):
+        disk.make_folder(tmp_path / "1.2" / "1.3")
+    assert not (tmp_path / "1.2" / "1.3").exists()
+
+
+def test_the_names_of_folders_that_were_there_are_synced_once(tmp_path: Path) -> None:
+    folder = tmp_path / "1.2" / "1.3"
+    folder.mkdir(parents=True)
+    disk = CountingDisk()
+    disk.make_folder(folder)
+    assert disk.synced[-2:] == [tmp_path.name, "1.2"]
+    disk.synced.clear()
+    disk.make_folder(folder)
+    assert disk.synced == []
+    disk.make_folder(folder.parent / "1.4")
+    assert disk.synced == ["1.2"]
+
+
+def test_a_folder_that_was_removed_is_made_again(tmp_path: Path) -> None:
+    disk = CountingDisk()
+    disk.make_folder(tmp_path / "1.2")
+    (tmp_path / "1.2").rmdir()
+    disk.synced.clear()
+    disk.make_folder(tmp_path / "1.2")
+    assert disk.synced == [tmp_path.name]
+    assert (tmp_path / "1.2").is_dir()
+
+
+def test_what_is_remembered_of_folders_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.spool.durable._DURABLE_KEPT", 5)
+    disk = Disk(Durability.FSYNC)
+    for number in range(10):
+        disk.make_folder(tmp_path / str(number))
+    assert len(disk._durable) == 5
+    assert disk._folders == {}
