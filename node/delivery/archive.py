@@ -20,6 +20,7 @@ from pathlib import Path
 
 from node.dicom import status
 from node.dicom.identity import identity_of, scan_any
+from node.dicom.part10 import Record
 from node.dicom.uids import is_uid
 from node.errors import CannotUnderstand
 from node.model import Deferred, Delivered, Failed, Outcome
@@ -50,8 +51,10 @@ class Archive:
         try:
             with opened(entry.path) as instance:
                 place = self._place(instance)
-                digest = instance.meta.record.sha256 if instance.meta.record else ""
-            return self._put(entry, place, digest)
+                record = instance.meta.record
+            if record is None:
+                raise CannotUnderstand("the entry does not say what was written")
+            return self._put(entry, place, record)
         except CannotUnderstand as failure:
             return Failed(destination=self.name, cause=str(failure))
         except OSError as failure:
@@ -72,14 +75,14 @@ class Archive:
             raise CannotUnderstand("a UID of the instance is no UID")
         return self._directory / study / series / f"{uid}.dcm"
 
-    def _put(self, entry: Entry, place: Path, digest: str) -> Outcome:
+    def _put(self, entry: Entry, place: Path, record: Record) -> Outcome:
         self._disk.make_folder(place.parent)
         if self._take(entry, place):
             return Delivered(destination=self.name, status=status.SUCCESS)
-        if self._holds(place, digest):
+        if self._holds(place, record):
             self._secure(place)
             return Delivered(destination=self.name, status=status.SUCCESS, detail="there already")
-        beside = place.with_name(f"{place.stem}~{digest[:16]}.dcm")
+        beside = place.with_name(f"{place.stem}~{record.sha256[:16]}.dcm")
         if self._take(entry, beside):
             log.warning(
                 "%s: %s is there with other content; kept both, the new one as %s",
@@ -87,7 +90,7 @@ class Archive:
                 place.stem,
                 beside.name,
             )
-        elif self._holds(beside, digest):
+        elif self._holds(beside, record):
             self._secure(beside)
         else:
             return Failed(destination=self.name, cause=f"{beside.name} is there with other content")
@@ -145,11 +148,11 @@ class Archive:
                 return draft, self._disk.create(draft)
         raise AssertionError("a counter does not end")
 
-    def _holds(self, place: Path, digest: str) -> bool:
-        """Tell whether the file at `place` has the data set with this digest."""
+    def _holds(self, place: Path, record: Record) -> bool:
+        """Tell whether the file at `place` is whole and has the content that `record` is of."""
         try:
             with opened(place) as there:
-                return bool(digest) and there.meta.record is not None and _same(there, digest)
+                return _is_same(there.meta.record, record) and _is_whole(there)
         except CannotUnderstand:
             return False
         except OSError as failure:
@@ -159,9 +162,20 @@ class Archive:
             raise
 
 
-def _same(there: StoredInstance, digest: str) -> bool:
-    assert there.meta.record is not None
-    if there.meta.record.sha256 != digest:
+def _is_same(there: Record | None, here: Record) -> bool:
+    """Tell whether both are of one data set: as it is stored, or as it was received."""
+    if there is None:
         return False
+    return there.sha256 == here.sha256 or _received(there) == _received(here) is not None
+
+
+def _received(record: Record) -> tuple[str, int, int] | None:
+    came = record.as_received
+    if came is None:
+        return None
+    return came.transfer_syntax_uid, came.byte_count, came.crc32
+
+
+def _is_whole(there: StoredInstance) -> bool:
     with open(there.path, "rb", buffering=0) as file:
         return check_digest(file, there.meta, there.data_set_offset)

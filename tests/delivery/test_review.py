@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import instances
 import pytest
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from node.delivery.archive import Archive
-from node.dicom.part10 import FileMeta
+from node.delivery.forward import Forward
+from node.dicom.part10 import FileMeta, encode
 from node.dicom.scan import scan
 from node.model import Deferred, Delivered
+from node.network.store_scu import Peer
 from node.pixels.files import write_file
 from node.pixels.policy import Options
+from node.pixels.stored import opened
 from node.spool import Disk, Durability, Entry, Spool
 
 
@@ -156,3 +161,56 @@ def test_what_is_remembered_of_folders_is_bounded(
         disk.make_folder(tmp_path / str(number))
     assert len(disk._durable) == 5
     assert disk._folders == {}
+
+
+def test_the_same_received_content_is_there_already_however_it_was_encoded(
+    tmp_path: Path, spool: Spool
+) -> None:
+    to = Archive("disk", tmp_path / "archive", Disk(Durability.NONE))
+    to.deliver(put(spool))
+    [placed] = (tmp_path / "archive").rglob("*.dcm")
+    _reseal(placed)
+    outcome = to.deliver(put(spool))
+    assert outcome == Delivered(destination="disk", status=0, detail="there already")
+
+
+def _reseal(path: Path) -> None:
+    """Append a padding element, as another encoder might, and seal the file again."""
+    with opened(path) as instance:
+        meta, data_set = instance.meta, bytes(instance.data_set)
+    assert meta.record is not None
+    assert meta.record.as_received is not None
+    data_set += b"\xfc\xff\xfc\xffOB\0\0\2\0\0\0\0\0"
+    record = replace(meta.record, sha256=hashlib.sha256(data_set).hexdigest())
+    path.unlink()
+    path.write_bytes(encode(replace(meta, record=record)) + data_set)
+
+
+def test_that_both_are_kept_is_logged_when_the_second_was_taken(
+    tmp_path: Path, spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
+    to = Archive("disk", tmp_path / "archive", Disk(Durability.NONE))
+    for seed in (1, 2, 2):
+        assert isinstance(to.deliver(put(spool, seed=seed)), Delivered)
+    assert caplog.text.count("kept both") == 1
+
+
+PEER = Peer(ae_title="PACS", host="127.0.0.1", port=1, calling_ae_title="DCMPRESS")
+
+
+@pytest.mark.parametrize("came_compressed", [False, True])
+def test_native_only_is_for_what_was_compressed_here(
+    came_compressed: bool, tmp_path: Path, spool: Spool
+) -> None:
+    entry = put(spool)
+    if came_compressed:
+        with opened(entry.path) as instance:
+            meta, data_set = instance.meta, bytes(instance.data_set)
+        assert meta.record is not None
+        kept = replace(meta, record=replace(meta.record, as_received=None))
+        entry.path.write_bytes(encode(kept) + data_set)
+    to = Forward("pacs", PEER, native_only=True)
+    with opened(entry.path) as instance:
+        syntaxes = to._wanted(instance).transfer_syntax_uids
+    assert syntaxes[0] == (RLELossless if came_compressed else ExplicitVRLittleEndian)
+    assert (RLELossless in syntaxes) == came_compressed
