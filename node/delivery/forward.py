@@ -3,7 +3,8 @@
 One association serves a batch and is kept for the next; it proposes, for each SOP class that is
 about to be sent, the stored transfer syntax and the native ones, each in a context of its own. An
 instance goes as it is stored where that context was accepted, otherwise as it was received,
-decompressed on the way.
+decompressed on the way. With `native_only` that is done always, to what we compressed; what came
+compressed goes as it came.
 
 `deliver` answers with an outcome and never raises: what a status means is `judge`'s table.
 """
@@ -96,7 +97,8 @@ class Forward:
         if not all(map(is_uid, (meta.sop_class_uid, meta.sop_instance_uid))):
             raise CannotUnderstand("the file's SOP Class or Instance UID is no UID")
         stored, native = instance.meta.transfer_syntax_uid, native_syntaxes(instance)
-        syntaxes = native if self._native_only and native else [stored, *native]
+        compressed_here = meta.record is not None and meta.record.as_received is not None
+        syntaxes = native if self._native_only and compressed_here else [stored, *native]
         return Wanted(instance.meta.sop_class_uid, tuple(dict.fromkeys(syntaxes)))
 
     def _association_for(self, wanted: Wanted) -> StoreSCU:
