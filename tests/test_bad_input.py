@@ -470,7 +470,6 @@ def test_a_spool_whose_disk_is_gone_is_said(tmp_path: Path, start_node: StartNod
     scu.close()
 
 
-@pytest.mark.xfail(strict=True, reason="looked at for new associations only")
 def test_the_reserve_is_kept_on_a_running_association_too(
     small_disk: Path, start_node: StartNode
 ) -> None:

@@ -514,8 +514,16 @@ def test_a_relay_goes_on_when_the_archive_is_back(tmp_path: Path, start_node: St
     assert send(port_of(node), instances.image()) == 0xA700
 
 
-@pytest.mark.xfail(strict=True, reason="the settings take it, and nothing is ever stored")
-def test_a_relay_beside_another_destination_is_a_contradiction(tmp_path: Path) -> None:
-    """A relay keeps nothing, so that nothing would ever get to the other destination."""
-    with pytest.raises(ValueError, match="relay"):
-        settings_of(tmp_path / "state", pacs(104, mode="relay"), disk(tmp_path / "disk"))
+@pytest.mark.parametrize("answer", [0x0000, 0xB000, 0xA700, 0xC000])
+def test_what_a_relay_took_goes_to_the_other_destinations_too(
+    answer: int, tmp_path: Path, start_node: StartNode
+) -> None:
+    """And what it did not take stays with the modality alone."""
+    given = {"sop_classes": [CTImageStorage], "transfer_syntaxes": [RLELossless]}
+    with downstream(answer, **given) as archive:
+        node = start_node(pacs(archive.port, mode="relay"), disk(tmp_path / "disk"))
+        assert send(port_of(node), instances.image()) == answer
+        if answer in (0x0000, 0xB000):
+            wait_until(lambda: len(list((tmp_path / "disk").rglob("*.dcm"))) == 1, "it is stored")
+    wait_until(lambda: spooled(node) == [], "nothing is left in the spool")
+    assert len(list((tmp_path / "disk").rglob("*.dcm"))) == (answer in (0x0000, 0xB000))

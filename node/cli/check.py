@@ -1,7 +1,8 @@
 """`dcmpress check CONFIG`: tell whether a node could be started with this file.
 
-The file is read as `serve` reads it, with the variables `DCMPRESS__…` of the environment. Nothing
-else of the machine is looked at and nothing is changed. Raises `BadConfiguration` with every error
+The file is read as `serve` reads it, with the variables `DCMPRESS__…` of the environment, and the
+encoder it names must be installed. Nothing else of the machine is looked at and nothing is changed.
+Raises `BadConfiguration` with every error
 at once, `InputMissing` where there is no such file.
 """
 
@@ -13,6 +14,8 @@ from typing import Annotated
 
 import typer
 
+from node.pixels.codecs import check_installed
+from node.service.receiver import options_of
 from node.settings import load
 from node.settings.summary import summary
 
@@ -22,6 +25,7 @@ def check(
 ) -> None:
     """Find every error in a settings file, and tell what the node would do with it."""
     settings = load(config, environ=os.environ).settings
+    check_installed(options_of(settings.compression))
     print(f"{config} is fine")
     for line in summary(settings):
         print(f"  {line}")

@@ -44,12 +44,12 @@ class Codec:
 #: What encodes the others than RLE Lossless, for which the settings name an encoder.
 _PLUGIN = {JPEGLSLossless: "pyjpegls", JPEG2000Lossless: "pylibjpeg"}
 
-#: Distribution extras that bring an encoder.
+#: The distributions that bring an encoder.
 _EXTRA = {
-    (RLELossless, "gdcm"): "dcmpress[gdcm]",
+    (RLELossless, "gdcm"): "python-gdcm",
     (RLELossless, "pylibjpeg"): "pylibjpeg-rle",
-    (JPEGLSLossless, "pyjpegls"): "dcmpress[jpegls]",
-    (JPEG2000Lossless, "pylibjpeg"): "dcmpress[jpeg2000]",
+    (JPEGLSLossless, "pyjpegls"): "pyjpegls",
+    (JPEG2000Lossless, "pylibjpeg"): "pylibjpeg-openjpeg",
 }
 
 
@@ -120,7 +120,7 @@ def _pydicom_encoder(options: Options) -> tuple[Encoder, str]:
     if plugin not in encoder.available_plugins:
         known = ", ".join([*encoder.available_plugins]) or "none"
         package = _EXTRA.get((uid, plugin))
-        advice = f"pip install '{package}'" if package else f"choose one of: {known}"
+        advice = f"pip install {package}" if package else f"choose one of: {known}"
         raise BadConfiguration(f"encoder {plugin!r} for {uid.name} is not installed: {advice}")
     return encoder, plugin
 

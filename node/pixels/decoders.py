@@ -24,20 +24,20 @@ from pydicom.uid import (
 
 from node.dicom.uids import name_of
 
-#: The extra of our distribution that brings a decoder.
-_EXTRA = {
+#: The distribution that brings a decoder.
+_PACKAGE = {
     RLELossless: "",
-    JPEGBaseline8Bit: "gdcm",
-    JPEGExtended12Bit: "gdcm",
-    JPEGLossless: "gdcm",
-    JPEGLosslessSV1: "gdcm",
-    JPEGLSLossless: "jpegls",
-    JPEGLSNearLossless: "jpegls",
-    JPEG2000Lossless: "jpeg2000",
-    JPEG2000: "jpeg2000",
-    HTJ2KLossless: "jpeg2000",
-    HTJ2KLosslessRPCL: "jpeg2000",
-    HTJ2K: "jpeg2000",
+    JPEGBaseline8Bit: "python-gdcm",
+    JPEGExtended12Bit: "python-gdcm",
+    JPEGLossless: "python-gdcm",
+    JPEGLosslessSV1: "python-gdcm",
+    JPEGLSLossless: "pyjpegls",
+    JPEGLSNearLossless: "pyjpegls",
+    JPEG2000Lossless: "pylibjpeg-openjpeg",
+    JPEG2000: "pylibjpeg-openjpeg",
+    HTJ2KLossless: "pylibjpeg-openjpeg",
+    HTJ2KLosslessRPCL: "pylibjpeg-openjpeg",
+    HTJ2K: "pylibjpeg-openjpeg",
 }
 
 
@@ -49,5 +49,5 @@ def missing_decoder(transfer_syntax_uid: str) -> str:
             return ""
     except NotImplementedError:
         return f"no decoder for {name_of(uid)} is known"
-    advice = f": pip install 'dcmpress[{extra}]'" if (extra := _EXTRA.get(uid)) else ""
+    advice = f": pip install {package}" if (package := _PACKAGE.get(uid)) else ""
     return f"no decoder for {name_of(uid)} is installed{advice}"

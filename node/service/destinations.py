@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from node.delivery.archive import Archive
 from node.delivery.forward import Forward
 from node.delivery.loop import Destination
+from node.errors import CannotWrite
 from node.network.store_scu import Peer
 from node.settings import DiskDestination, NetworkDestination, Settings
 from node.spool import Disk
@@ -25,6 +28,26 @@ def peer_of(settings: Settings, destination: NetworkDestination) -> Peer:
 def queued_destinations(settings: Settings) -> list[DiskDestination | NetworkDestination]:
     """Return the destinations that are served from the spool: all but a relay."""
     return [destination for destination in settings.destinations if destination != settings.relay]
+
+
+def require_writable(settings: Settings, disk: Disk) -> None:
+    """Make the folders of disk destinations; raises `CannotWrite` where one cannot be used."""
+    for destination in settings.destinations:
+        if isinstance(destination, DiskDestination):
+            folder = destination.directory
+            try:
+                disk.make_folder(folder)
+            except OSError as failure:
+                raise CannotWrite(_advice(destination, failure.strerror or "")) from failure
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise CannotWrite(_advice(destination, "not writable"))
+
+
+def _advice(destination: DiskDestination, why: str) -> str:
+    return (
+        f"destination {destination.name}: cannot write to {destination.directory}: {why}; "
+        "choose another folder, or let it belong to the user that runs dcmpress"
+    )
 
 
 def make(

@@ -19,8 +19,13 @@ _LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-#: pynetdicom and pydicom tell at INFO what our own lines say in fewer words.
-_CHATTY = ("pynetdicom", "pydicom", "uvicorn")
+#: What these libraries tell, our own lines say in fewer words and with the name of the peer;
+#: pynetdicom reports a rejection in three lines of ERROR.
+_CHATTY = {
+    "pynetdicom": logging.CRITICAL,
+    "pydicom": logging.WARNING,
+    "uvicorn": logging.WARNING,
+}
 
 
 class TextFormatter(logging.Formatter):
@@ -64,5 +69,5 @@ def configure(settings: LogSettings) -> None:
     root.handlers[:] = [handler]
     level = _LEVELS[settings.level]
     root.setLevel(level)
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    for name, least in _CHATTY.items():
+        logging.getLogger(name).setLevel(max(level, least))

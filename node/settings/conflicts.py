@@ -8,10 +8,12 @@ itself broken is passed as None and skipped, so that one run finds every error t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from node.settings.problems import Problem
 from node.settings.schema import (
     Destination,
+    DiskDestination,
     NetworkDestination,
     NodeSettings,
     Peer,
@@ -36,6 +38,7 @@ def conflicts(
             yield from _same_port(node, status)
         yield from _to_itself(node, destinations)
     yield from _same_name(destinations)
+    yield from _same_directory(destinations)
     yield from _second_relay(destinations)
     yield from _shrinking_retry(destinations)
 
@@ -72,6 +75,20 @@ def _same_name(destinations: Sequence[Destination | None]) -> Iterator[Problem]:
                 f"a destination before this one has the name {quoted(destination.name)} too",
             )
         seen.add(destination.name)
+
+
+def _same_directory(destinations: Sequence[Destination | None]) -> Iterator[Problem]:
+    """Two destinations would write the same files, each beside the other."""
+    seen: set[Path] = set()
+    for index, destination in enumerate(destinations):
+        if not isinstance(destination, DiskDestination):
+            continue
+        if destination.directory in seen:
+            yield Problem(
+                (("destination", index, "directory"),),
+                f"a destination before this one writes to {quoted(str(destination.directory))} too",
+            )
+        seen.add(destination.directory)
 
 
 def _second_relay(destinations: Sequence[Destination | None]) -> Iterator[Problem]:

@@ -352,6 +352,13 @@ def test_it_tells_systemd_when_it_listens_and_when_it_stops(tmp_path: Path) -> N
         assert heard[-1] == b"STOPPING=1"
 
 
+def test_a_destination_that_is_no_folder_is_73(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ended = run("serve", "--port", "0", "--state", "state", "--store", "file", cwd=tmp_path)
+    assert ended.returncode == 73
+    assert "destination store: cannot write to" in ended.stderr
+
+
 def test_a_node_inside_a_program(tmp_path: Path) -> None:
     settings = Settings(
         node=NodeSettings(port=0, state_directory=tmp_path / "state"),
