@@ -142,9 +142,12 @@ def _require_plain(data_set: EncodedDataSet, pixel_data: Element, layout: PixelL
     # The pad byte is given back where the length is odd, as PS3.5 8.1.1 asks; so it must be there.
     if len(padding) != layout.value_bytes % 2:
         raise NotEncoded(KeepReason.SHORT_PIXEL_DATA, "the padding byte is missing")
-    turned = data_set.transfer_syntax_uid == uids.EXPLICIT_VR_BE
-    if turned and layout.value_bytes > _LARGEST_TURNED:
+    is_turned = data_set.transfer_syntax_uid == uids.EXPLICIT_VR_BE
+    if is_turned and layout.value_bytes > _LARGEST_TURNED:
         raise NotEncoded(KeepReason.UNUSUAL_ENCODING, "big endian and very large")
+    # It comes back frame by frame, so that no word may lie in two frames.
+    if is_turned and layout.frame_bytes % _turning_width(pixel_data.vr, layout.bits_allocated):
+        raise NotEncoded(KeepReason.UNUSUAL_ENCODING, "big endian and frames of odd length")
 
 
 def _surroundings(
@@ -247,18 +250,20 @@ def _native_frames(plan: Plan) -> list[Buffer]:
 def turned(native: Buffer, vr: str, bits_allocated: int) -> bytes:
     """Return big endian pixel data as little endian, and the other way round (PS3.5 7.3).
 
-    OW turns in words of 16 bits, even where a pixel has 8; wider pixels turn whole.
+    OW turns in words of 16 bits, even where a pixel has 8; wider pixels turn whole. Bytes after the
+    last whole word stay where they are; what `plan` lets pass has none.
     """
-    width = max(bits_allocated // 8, 2 if vr == "OW" else 1)
+    width = _turning_width(vr, bits_allocated)
     if width == 1:
         return bytes(native)
-    rest = len(native) % width
-    whole = memoryview(native)[: len(native) - rest]
-    swapped = np.frombuffer(whole, f"u{width}").byteswap().tobytes()
-    if rest:
-        # The other half of the last word is the padding byte, which is zero.
-        raise NotEncoded(KeepReason.UNUSUAL_ENCODING, "big endian and of odd length")
-    return swapped
+    end = len(native) - len(native) % width
+    whole = memoryview(native)[:end]
+    return np.frombuffer(whole, f"u{width}").byteswap().tobytes() + bytes(native[end:])
+
+
+def _turning_width(vr: str | None, bits_allocated: int) -> int:
+    """Return the length of the words that turn with the byte order, in bytes."""
+    return max(bits_allocated // 8, 2 if vr == "OW" else 1)
 
 
 def _look_before(codec: Codec, frames: list[Buffer], layout: PixelLayout) -> None:
