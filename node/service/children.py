@@ -52,14 +52,15 @@ class Child:
         return self.report is not None
 
     def read_reports(self, now: float) -> None:
-        """Take what it has written."""
+        """Take what it has written; a line that is no report is skipped."""
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self.reports, 65536):
                 self._partial += data
         *lines, self._partial = self._partial.split(b"\n")
-        if lines:
-            self.report = Report.decode(lines[-1])
+        for line in lines:
             self.heard = now
+            with contextlib.suppress(ValueError):
+                self.report = Report.decode(line)
 
     def ask_to_stop(self) -> None:
         """Ask it to finish what is under way and end."""

@@ -97,14 +97,16 @@ def main(arguments: list[str]) -> None:
     work: Work = (
         Receiving(settings, bell, listening) if role == "receiver" else Delivering(settings, bell)
     )
+    reporter = Reporter(reporting)
     try:
-        while _may_go_on(asked):
+        going = True
+        while going:
             work.tick()
-            _send(reporting, work.report())
+            reporter.send(work.report())
+            going = _may_go_on(asked)
     finally:
         work.stop()
-    with contextlib.suppress(OSError):
-        _send(reporting, work.report())
+    reporter.send(work.report())
 
 
 def _signals() -> int:
@@ -128,10 +130,25 @@ def _may_go_on(asked: int) -> bool:
     return not ends.poll(REPORT_EVERY * 1000)
 
 
-def _send(reporting: int, report: Report) -> None:
-    # A supervisor that does not read loses reports, and nothing else.
-    with contextlib.suppress(BlockingIOError):
-        os.write(reporting, report.encode())
+class Reporter:
+    """Writes reports into a pipe without waiting: a supervisor that does not read loses reports,
+    and nothing else. A line of which the pipe took a part is finished before the next one.
+    """
+
+    def __init__(self, writing: int) -> None:
+        self._writing = writing
+        self._rest = b""
+
+    def send(self, report: Report) -> None:
+        """Write a report, or drop it where the one before is still not through."""
+        with contextlib.suppress(OSError):
+            self._write(self._rest)
+            if not self._rest:
+                self._write(report.encode())
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self._rest = data[os.write(self._writing, data) :]
 
 
 if __name__ == "__main__":

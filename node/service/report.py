@@ -14,6 +14,9 @@ from dataclasses import asdict, dataclass, field
 from node.delivery.loop import Progress
 from node.network.store_scp import Tally
 
+#: A destination's last error is cut to so many characters, which keeps a report short.
+_ERROR_LENGTH = 200
+
 
 @dataclass(slots=True)
 class Report:
@@ -24,20 +27,26 @@ class Report:
     destinations: dict[str, Progress] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        """Return one line."""
-        return json.dumps(asdict(self), separators=(",", ":")).encode() + b"\n"
+        """Return one line; the destinations' last errors are cut to `_ERROR_LENGTH`."""
+        fields = asdict(self)
+        for progress in fields["destinations"].values():
+            progress["last_error"] = progress["last_error"][:_ERROR_LENGTH]
+        return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
     @classmethod
     def decode(cls, line: bytes) -> Report:
-        """Return what `encode` made a line of."""
-        fields = json.loads(line)
-        return cls(
-            tally=Tally(**fields["tally"]),
-            active_associations=fields["active_associations"],
-            destinations={
-                name: Progress(**progress) for name, progress in fields["destinations"].items()
-            },
-        )
+        """Return what `encode` made a line of; raises ValueError for any other line."""
+        try:
+            fields = json.loads(line)
+            return cls(
+                tally=Tally(**fields["tally"]),
+                active_associations=fields["active_associations"],
+                destinations={
+                    name: Progress(**progress) for name, progress in fields["destinations"].items()
+                },
+            )
+        except (KeyError, TypeError, AttributeError) as failure:
+            raise ValueError(f"not a report: {failure!r}") from failure
 
 
 def total(reports: Iterable[Report]) -> Report:
