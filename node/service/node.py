@@ -10,6 +10,7 @@ same spool, the same promises, at the speed of one process.
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from types import TracebackType
 
 from node.delivery.loop import Progress
@@ -36,26 +37,29 @@ class Node:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._stop_drain_seconds = 30.0
+        self._started = ExitStack()
 
     def start(self) -> Node:
-        """Recover what an earlier run left, listen and deliver."""
+        """Recover what an earlier run left, listen and deliver; a failure gives everything back."""
         check_installed(options_of(self.settings.compression))
-        self.spool = open_spool(self.settings, create=True)
-        self._lock = self.spool.lock()
-        self.spool.recover()
-        self._bell = Bell.make()
-        self._deliverer = Deliverer(self.settings, self.spool, self._bell)
-        self._receiver = Receiver(self.settings, self.spool, self._bell)
-        self._deliverer.start()
-        self.address = self._receiver.start()
+        with ExitStack() as started:
+            self.spool = open_spool(self.settings, create=True)
+            started.callback(os.close, self.spool.lock())
+            self.spool.recover()
+            bell = Bell.make()
+            started.callback(bell.close)
+            self._deliverer = Deliverer(self.settings, self.spool, bell)
+            self._receiver = Receiver(self.settings, self.spool, bell)
+            started.callback(self._deliverer.stop)
+            self._deliverer.start()
+            self.address = self._receiver.start()
+            started.callback(self._receiver.stop, self._stop_drain_seconds)
+            self._started = started.pop_all()
         return self
 
     def stop(self) -> None:
         """Let running associations finish, stop delivering, and give everything back."""
-        self._receiver.stop(self._stop_drain_seconds)
-        self._deliverer.stop()
-        self._bell.close()
-        os.close(self._lock)
+        self._started.close()
 
     @property
     def tally(self) -> Tally:
