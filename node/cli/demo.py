@@ -108,7 +108,7 @@ def _samples(folder: Path) -> Iterator[Sample]:
     title, name = _MULTI_FRAME
     native = folder / name
     dataset = pydicom.dcmread(Path(examples.get_path("ct")).with_name(name))
-    dataset.decompress(decoding_plugin="pylibjpeg", generate_instance_uid=False)
+    dataset.decompress(as_rgb=False, decoding_plugin="pylibjpeg", generate_instance_uid=False)
     dataset.save_as(native)
     yield _sample(title, native)
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydicom.encaps import encapsulate, encapsulate_extended
@@ -145,8 +145,10 @@ def decompress_dataset(dataset: Dataset) -> None:
     syntax = _transfer_syntax(dataset)
     if missing := missing_decoder(syntax):
         raise DecodingFailed(missing)
+    # RLE keeps the bits above Bits Stored, overlays among them; so must its decoding.
+    options: dict[str, Any] = {"correct_unused_bits": False} if syntax == uids.RLE_LOSSLESS else {}
     try:
-        dataset.decompress(as_rgb=False, generate_instance_uid=False)
+        dataset.decompress(as_rgb=False, generate_instance_uid=False, **options)
     except Exception as failure:
         # pydicom and its plugins raise whatever they like.
         raise DecodingFailed(f"{syntax.name} cannot be decoded: {failure}") from failure
