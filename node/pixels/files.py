@@ -8,6 +8,7 @@ in the wanted form again, `check_digest` tells whether it is still what was writ
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, replace
 
 from node.dicom import part10
@@ -25,6 +26,8 @@ from node.pixels.transcoder import (
     write_all,
     write_data_set,
 )
+
+log = logging.getLogger(__name__)
 
 _PIECE = 16 << 20
 
@@ -49,15 +52,31 @@ def write_file(
     """Write the instance to `sink`, an empty, seekable and readable binary file.
 
     `meta` carries the transfer syntax that was received; the one that is written follows from what
-    is done. Raises OSError from the sink.
+    is done. Raises OSError from the sink. Where encoding fails in a way that nobody foresaw, that
+    is logged and the instance is written as it was received.
     """
     try:
-        planned = plan(data_set, options, release)
-        return _write_encoded(planned, meta, sink, options, release)
+        return _planned_and_encoded(data_set, meta, sink, options, release)
     except NotEncoded as kept:
         sink.seek(0)
         sink.truncate()
         return _write_as_received(data_set.data, meta, sink, release, kept)
+
+
+def _planned_and_encoded(
+    data_set: EncodedDataSet, meta: FileMeta, sink: Sink, options: Options, release: Release
+) -> Written:
+    """Write the encoded instance; raises `NotEncoded`, and OSError from the sink."""
+    try:
+        planned = plan(data_set, options, release)
+        return _write_encoded(planned, meta, sink, options, release)
+    except (NotEncoded, OSError):
+        raise
+    except Exception as failure:
+        # A defect costs compression, never the instance.
+        log.exception("%s: encoding failed", meta.sop_instance_uid)
+        detail = f"{type(failure).__name__}: {failure}"
+        raise NotEncoded(KeepReason.ENCODER_FAILED, detail) from failure
 
 
 def write_unread(data: Buffer, meta: FileMeta, sink: Sink, release: Release = keep) -> Written:

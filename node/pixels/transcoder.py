@@ -148,6 +148,10 @@ def _require_plain(data_set: EncodedDataSet, pixel_data: Element, layout: PixelL
     # It comes back frame by frame, so that no word may lie in two frames.
     if is_turned and layout.frame_bytes % _turning_width(pixel_data.vr, layout.bits_allocated):
         raise NotEncoded(KeepReason.UNUSUAL_ENCODING, "big endian and frames of odd length")
+    planar = data_set.element(PLANAR_CONFIGURATION)
+    if layout.samples_per_pixel > 1 and (planar is None or planar.end > pixel_data.offset):
+        detail = "Planar Configuration stands after Pixel Data"
+        raise NotEncoded(KeepReason.UNUSUAL_ENCODING, detail)
 
 
 def _surroundings(

@@ -7,11 +7,12 @@ import io
 import instances
 import pytest
 from instances import image
-from pydicom.uid import ExplicitVRBigEndian
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from node.dicom.part10 import FileMeta
 from node.dicom.scan import scan
 from node.model import KeepReason
+from node.pixels import files
 from node.pixels.files import Written, write_file
 from node.pixels.policy import Options
 from node.pixels.transcoder import turned
@@ -39,3 +40,36 @@ def test_turning_takes_any_length() -> None:
         native = bytes(range(length))
         for vr, bits in (("OW", 8), ("OB", 8), ("OW", 16), ("OW", 32)):
             assert turned(turned(native, vr, bits), vr, bits) == native
+
+
+def test_planar_configuration_after_pixel_data_stays() -> None:
+    ds = image(samples=3, bits=8)
+    data = instances.encoded(ds)
+    at = data.index(b"\x28\x00\x06\x00US")
+    moved = data[:at] + data[at + 10 :] + data[at : at + 10]
+    result, file = written(moved, ExplicitVRLittleEndian)
+    assert result.reason is KeepReason.UNUSUAL_ENCODING
+    assert file.endswith(moved)
+
+
+@pytest.mark.parametrize("where", ["plan", "write_data_set"])
+def test_defect_costs_compression_only(where, monkeypatch, caplog) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("somewhere")
+
+    monkeypatch.setattr(files, where, fails)
+    data = instances.encoded(image())
+    result, file = written(data, ExplicitVRLittleEndian)
+    assert result.reason is KeepReason.ENCODER_FAILED
+    assert result.detail == "ZeroDivisionError: somewhere"
+    assert file.endswith(data)
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_full_disk_is_no_defect(monkeypatch) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_data_set", fails)
+    with pytest.raises(OSError, match="No space"):
+        written(instances.encoded(image()), ExplicitVRLittleEndian)
