@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from node.dicom.encoded import EncodedDataSet
 from node.dicom.layout import Buffer
 from node.dicom.scan import scan
-from node.dicom.uids import DEFLATED_EXPLICIT_VR_LE, EXPLICIT_VR_LE, is_uid
+from node.dicom.uids import DEFLATED, EXPLICIT_VR_LE, is_uid
 from node.dicom.walk import Release, keep
 from node.errors import CannotUnderstand, DataSetMismatch, InvalidSOPInstance, OutOfResources
 
@@ -47,7 +47,7 @@ def identity_of(data_set: EncodedDataSet) -> Identity:
 
 def scan_any(data: Buffer, transfer_syntax_uid: str, release: Release = keep) -> EncodedDataSet:
     """Scan a data set in whatever transfer syntax; of a deflated one, what it inflates to."""
-    if transfer_syntax_uid != DEFLATED_EXPLICIT_VR_LE:
+    if transfer_syntax_uid not in DEFLATED:
         return scan(data, transfer_syntax_uid, release=release)
     return scan(_inflated(data), EXPLICIT_VR_LE)
 
@@ -72,19 +72,23 @@ def check(identity: Identity, sop_class_uid: str, sop_instance_uid: str) -> None
     """
     if not identity.sop_class_uid or not identity.sop_instance_uid:
         raise CannotUnderstand("the data set has no SOP Class UID or no SOP Instance UID")
-    for value in (sop_class_uid, sop_instance_uid, *_uids(identity)):
-        if value and not is_uid(value):
-            raise InvalidSOPInstance("a UID has characters or a length that no UID has")
+    _require_uids(identity, sop_class_uid, sop_instance_uid)
     if identity.sop_class_uid != sop_class_uid:
         raise DataSetMismatch("SOP Class UID differs between command and data set")
     if identity.sop_instance_uid != sop_instance_uid:
         raise DataSetMismatch("SOP Instance UID differs between command and data set")
 
 
-def _uids(identity: Identity) -> tuple[str, ...]:
-    return (
-        identity.sop_class_uid,
-        identity.sop_instance_uid,
-        identity.study_instance_uid,
-        identity.series_instance_uid,
-    )
+def _require_uids(identity: Identity, sop_class_uid: str, sop_instance_uid: str) -> None:
+    """Raise `InvalidSOPInstance` with the name of what is no UID, in at most 64 characters."""
+    named = {
+        "Affected SOP Class UID (0000,0002)": sop_class_uid,
+        "Affected SOP Instance UID (0000,1000)": sop_instance_uid,
+        "SOP Class UID (0008,0016)": identity.sop_class_uid,
+        "SOP Instance UID (0008,0018)": identity.sop_instance_uid,
+        "Study Instance UID (0020,000D)": identity.study_instance_uid,
+        "Series Instance UID (0020,000E)": identity.series_instance_uid,
+    }
+    for name, value in named.items():
+        if value and not is_uid(value):
+            raise InvalidSOPInstance(f"{name} is no UID")

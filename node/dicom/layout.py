@@ -15,15 +15,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 from node.dicom import dictionary
 from node.dicom.dictionary import ByteOrder, raw_tag, raw_vr
-from node.dicom.uids import DEFLATED_EXPLICIT_VR_LE, EXPLICIT_VR_BE, EXPLICIT_VR_LE, IMPLICIT_VR_LE
+from node.dicom.uids import DEFLATED, EXPLICIT_VR_BE, EXPLICIT_VR_LE, IMPLICIT_VR_LE
 
 #: The bytes of a data set. A slice of it may copy, so that only small ones are taken.
 Buffer: TypeAlias = bytes | bytearray | memoryview | mmap
 
-#: JPIP Referenced Deflate and JPIP HTJ2K Referenced Deflate are deflated too (PS3.5 A.7, A.12).
-_DEFLATED = frozenset(
-    {DEFLATED_EXPLICIT_VR_LE, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
-)
 #: The VR that some old senders write for one they do not know; as in DCMTK, the form is short.
 _QUESTION_MARKS = b"??"
 
@@ -92,7 +88,7 @@ def layout(explicit: bool, order: ByteOrder) -> Layout:
 
 def layout_of(transfer_syntax_uid: str) -> Layout:
     """Return the layout of a transfer syntax; every encapsulated one is Explicit VR LE (A.4)."""
-    if transfer_syntax_uid in _DEFLATED:
+    if transfer_syntax_uid in DEFLATED:
         raise ValueError(f"a data set of {transfer_syntax_uid} is deflated: it has no elements")
     if transfer_syntax_uid == IMPLICIT_VR_LE:
         return layout(False, "<")

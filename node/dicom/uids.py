@@ -22,6 +22,9 @@ DEFLATED_EXPLICIT_VR_LE = "1.2.840.10008.1.2.1.99"
 EXPLICIT_VR_BE = "1.2.840.10008.1.2.2"
 RLE_LOSSLESS = "1.2.840.10008.1.2.5"
 
+#: Deflated data sets; JPIP Referenced Deflate and JPIP HTJ2K Referenced Deflate are so too (PS3.5
+#: A.5, A.7, A.12).
+DEFLATED = frozenset({DEFLATED_EXPLICIT_VR_LE, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
 #: Uncompressed pixel data in a data set that is not deflated (PS3.5 A.1 to A.3).
 NATIVE = frozenset({IMPLICIT_VR_LE, EXPLICIT_VR_LE, EXPLICIT_VR_BE})
 

@@ -11,7 +11,7 @@ import hashlib
 import logging
 from dataclasses import dataclass, replace
 
-from node.dicom import part10
+from node.dicom import part10, uids
 from node.dicom.encoded import EncodedDataSet
 from node.dicom.layout import Buffer
 from node.dicom.part10 import FileMeta
@@ -53,8 +53,11 @@ def write_file(
 
     `meta` carries the transfer syntax that was received; the one that is written follows from what
     is done. Raises OSError from the sink. Where encoding fails in a way that nobody foresaw, that
-    is logged and the instance is written as it was received.
+    is logged and the instance is written as it was received. Not for a deflated data set, which is
+    scanned inflated: `write_unread` is.
     """
+    if meta.transfer_syntax_uid in uids.DEFLATED:
+        raise ValueError("a deflated data set is written as it came: use write_unread")
     try:
         return _planned_and_encoded(data_set, meta, sink, options, release)
     except NotEncoded as kept:

@@ -77,7 +77,7 @@ class Plan:
 
 def plan(data_set: EncodedDataSet, options: Options, release: Release = keep) -> Plan:
     """Say how `data_set` is encoded; raises `NotEncoded` with the reason where it is not."""
-    if data_set.transfer_syntax_uid == uids.DEFLATED_EXPLICIT_VR_LE:
+    if data_set.transfer_syntax_uid in uids.DEFLATED:
         raise NotEncoded(KeepReason.DEFLATED)
     if data_set.transfer_syntax_uid not in uids.NATIVE:
         raise NotEncoded(KeepReason.ALREADY_COMPRESSED)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import zlib
+from dataclasses import replace
 
 import instances
 import pytest
 from instances import image
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
+from node.dicom import uids
+from node.dicom.identity import check, identity_of, scan_any
 from node.dicom.part10 import FileMeta
 from node.dicom.scan import scan
+from node.errors import CannotUnderstand, InvalidSOPInstance
 from node.model import KeepReason
 from node.pixels import files
 from node.pixels.files import Written, write_file
@@ -73,3 +78,32 @@ def test_full_disk_is_no_defect(monkeypatch) -> None:
     monkeypatch.setattr(files, "write_data_set", fails)
     with pytest.raises(OSError, match="No space"):
         written(instances.encoded(image()), ExplicitVRLittleEndian)
+
+
+@pytest.mark.parametrize("syntax", sorted(uids.DEFLATED))
+def test_every_deflated_syntax_is_inflated_for_its_uids(syntax: str) -> None:
+    ds = image()
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    packed = packer.compress(instances.encoded(ds)) + packer.flush()
+    scanned = scan_any(packed, syntax)
+    assert scanned.sop_instance_uid == ds.SOPInstanceUID
+    with pytest.raises(CannotUnderstand):
+        scan_any(b"\xff\xff\xff\xff", syntax)
+    meta = FileMeta(sop_class_uid="1.2.3", sop_instance_uid="1.2.4", transfer_syntax_uid=syntax)
+    with pytest.raises(ValueError, match="write_unread"):
+        write_file(scanned, meta, io.BytesIO(), Options())
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID"])
+def test_what_is_no_uid_is_named(keyword: str) -> None:
+    ds = image()
+    found = identity_of(scan(instances.encoded(ds), ExplicitVRLittleEndian))
+    number = {"StudyInstanceUID": "D", "SeriesInstanceUID": "E"}[keyword]
+    name = f"{keyword.removesuffix('InstanceUID').lower()}_instance_uid"
+    with pytest.raises(InvalidSOPInstance) as failure:
+        check(replace(found, **{name: "../x"}), ds.SOPClassUID, ds.SOPInstanceUID)
+    series = keyword.removesuffix("InstanceUID")
+    assert str(failure.value) == f"{series} Instance UID (0020,000{number}) is no UID"
+    with pytest.raises(InvalidSOPInstance) as failure:
+        check(found, ds.SOPClassUID, "../x")
+    assert len(str(failure.value)) <= 64
