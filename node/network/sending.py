@@ -42,6 +42,9 @@ _WINDOW_BYTES: Final = 256 * KIB
 #: IOV_MAX: `preadv` takes no more, and a peer may ask for PDUs of 16 bytes.
 _MOST_VECTORS: Final = 1024
 
+#: Error Comment (0000,0902) is an LO: 64 characters (PS3.7 Annex E).
+_COMMENT_CHARACTERS: Final = 64
+
 Buffer: TypeAlias = bytes | bytearray | memoryview
 #: An open file's descriptor, where in it the data set begins, and its length.
 FileSlice: TypeAlias = tuple[int, int, int]
@@ -180,8 +183,14 @@ def _await_response(assoc: NodeAssociation, message_id: int, seconds: float) -> 
             if response.Status is None:
                 assoc.abort()
                 raise AssociationEnded(f"{assoc.peer_name} answered without a status")
-            return StoreResponse(response.Status, response.ErrorComment or "")
+            return StoreResponse(response.Status, _comment_of(response))
         assoc._serve_request(response, cast(int, context_id))
+
+
+def _comment_of(response: object) -> str:
+    """Return what may be logged and kept of the Error Comment, an LO, that a peer wrote."""
+    comment = str(getattr(response, "ErrorComment", None) or "")[:_COMMENT_CHARACTERS]
+    return "".join(character for character in comment if character.isprintable())
 
 
 class SourceFailed(Exception):
