@@ -62,6 +62,10 @@ class Child:
             with contextlib.suppress(ValueError):
                 self.report = Report.decode(line)
 
+    def hangs(self, now: float) -> bool:
+        """Tell whether it has been silent for too long."""
+        return now - self.heard > SILENCE_SECONDS
+
     def ask_to_stop(self) -> None:
         """Ask it to finish what is under way and end."""
         if self.process.poll() is None:
@@ -80,17 +84,23 @@ class Child:
 
 
 def start(role: str, settings: Settings, bell: Bell, listening: int, lock: int) -> Child:
-    """Start a child. The spool's lock goes with it, so that an orphan still holds the spool."""
-    reading, writing = os.pipe2(os.O_CLOEXEC)
-    os.set_blocking(reading, False)
-    os.set_blocking(writing, False)
+    """Start a child. The spool's lock goes with it, so that an orphan still holds the spool.
+
+    Raises OSError where there is no memory, no process or no descriptor left.
+    """
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     descriptors = [listening, bell.reading, bell.writing, writing]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "node.service.process", role, *map(str, descriptors)],
-        stdin=subprocess.PIPE,
-        pass_fds=[*descriptors, lock] if role == RECEIVER else [*descriptors[1:], lock],
-    )
-    os.close(writing)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "node.service.process", role, *map(str, descriptors)],
+            stdin=subprocess.PIPE,
+            pass_fds=[*descriptors, lock] if role == RECEIVER else [*descriptors[1:], lock],
+        )
+    except OSError:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
     now = time.monotonic()
     child = Child(role, settings, process, reading, now, now)
     assert process.stdin is not None
@@ -112,8 +122,16 @@ class Throttle:
         last = self._delay.get(role, 0.0)
         delay = 0.0 if lived >= HEALTHY_SECONDS else min(SLOWEST_RESTART, last * 2 or FIRST_RESTART)
         self._delay[role] = delay
-        self._due.setdefault(role, []).append(now + delay)
+        self.plan(role, now + delay)
         return delay
+
+    def plan(self, role: str, when: float) -> None:
+        """Let a child be started at a time."""
+        self._due.setdefault(role, []).append(when)
+
+    def forget_plans(self) -> None:
+        """Start none of the children that are planned."""
+        self._due.clear()
 
     def due(self, now: float) -> list[str]:
         """Return the roles to start now, one for each death."""

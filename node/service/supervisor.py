@@ -28,6 +28,7 @@ from node.pixels.codecs import check_installed, in_use
 from node.service import children, systemd
 from node.service.bell import Bell
 from node.service.children import DELIVERER, RECEIVER, Child, Throttle
+from node.service.destinations import require_writable
 from node.service.node import open_spool
 from node.service.process import DRAIN_SECONDS
 from node.service.receiver import options_of
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY = 0.5
 #: What a child gets after the drain before it is killed.
 _GRACE_SECONDS = 5.0
+#: A deliverer waits so long before it looks again whether the one before has ended, in seconds.
+_TURN_SECONDS = 0.1
 
 
 class Supervisor:
@@ -53,13 +56,16 @@ class Supervisor:
         self._reload = reload
         self._spool = open_spool(settings, create=True)
         self._lock = self._spool.lock()
+        require_writable(settings, self._spool.disk)
         self._recovered = self._spool.recover()
         host, port = settings.node.host, settings.node.port
         self._listening = systemd.inherited_socket() or listening_socket(host, port)
         self._bell = Bell.make()
         self._throttle = Throttle()
         self._children: list[Child] = []
+        #: Children that were told to end, and when each is killed at the latest.
         self._leaving: list[Child] = []
+        self._deadlines: dict[int, float] = {}
         self._past = Report()
         self._notes, self._note = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._status = StatusServer(settings.status, self.snapshot)
@@ -72,7 +78,8 @@ class Supervisor:
 
     def snapshot(self) -> Snapshot:
         """Return what the node is doing, for people and for monitoring."""
-        reports = [child.report for child in self._children if child.report is not None]
+        working = [*self._leaving, *self._children]
+        reports = [child.report for child in working if child.report is not None]
         done = total([self._past, *reports])
         return snapshot(self._settings, self.address, self._spool, done, ready=self._is_complete())
 
@@ -93,6 +100,7 @@ class Supervisor:
         finally:
             systemd.notify("STOPPING=1")
             self._stop()
+            log.info("stopped")
 
     def _start_all(self) -> None:
         for _ in range(self._settings.node.receivers):
@@ -100,32 +108,53 @@ class Supervisor:
         self._start(DELIVERER)
 
     def _start(self, role: str) -> None:
+        """Start a child, or plan to where that cannot be done now."""
+        now = time.monotonic()
+        if role == DELIVERER and self._has_deliverer():
+            # Two deliverers would send everything twice.
+            self._throttle.plan(DELIVERER, now + _TURN_SECONDS)
+            return
         listening = self._listening.fileno()
-        child = children.start(role, self._settings, self._bell, listening, self._lock)
+        try:
+            child = children.start(role, self._settings, self._bell, listening, self._lock)
+        except OSError as failure:
+            delay = self._throttle.died(role, 0.0, now)
+            log.error("cannot start a %s: %s; trying again in %.1f s", role, failure, delay)
+            return
         self._children.append(child)
+
+    def _has_deliverer(self) -> bool:
+        """Tell whether a deliverer is alive, one that was told to end included."""
+        return any(child.role == DELIVERER for child in [*self._children, *self._leaving])
 
     def _loop(self) -> None:
         announced = False
         while True:
             for number in self._wait():
                 if number in (signal.SIGTERM, signal.SIGINT):
+                    log.info("stopping: %s", signal.Signals(number).name)
                     return
                 self._take_new_settings()
             now = time.monotonic()
             self._look_after(now)
             for role in self._throttle.due(now):
                 self._start(role)
-            if not self._is_complete():
-                continue
-            if not announced:
+            if not announced and self._is_complete():
                 self._announce()
                 announced = True
+            if announced:
+                self._feed_watchdog(now)
+
+    def _feed_watchdog(self, now: float) -> None:
+        # A child that keeps dying is no reason to end the others; one that cannot be ended is.
+        if not any(child.hangs(now) for child in self._children):
             systemd.notify("WATCHDOG=1")
 
     def _is_complete(self) -> bool:
         """Tell whether every process of the node is there and at work."""
-        wanted = self._settings.node.receivers + 1
-        return sum(child.is_ready for child in self._children) == wanted
+        ready = [child.role for child in self._children if child.is_ready]
+        wanted = self._settings.node.receivers
+        return ready.count(RECEIVER) >= wanted and ready.count(DELIVERER) >= 1
 
     def _announce(self) -> None:
         host, port = self.address
@@ -145,11 +174,15 @@ class Supervisor:
 
     def _look_after(self, now: float) -> None:
         for child in [*self._children, *self._leaving]:
+            has_ended = child.process.poll() is not None
             child.read_reports(now)
-            if child.process.poll() is not None:
+            if has_ended:
                 self._bury(child, now)
-            elif now - child.heard > children.SILENCE_SECONDS and child in self._children:
+            elif child in self._children and child.hangs(now):
                 log.error("%s %d hangs: killing it", child.role, child.process.pid)
+                child.kill()
+            elif now > self._deadlines.get(child.process.pid, now):
+                log.error("%s %d does not end: killing it", child.role, child.process.pid)
                 child.kill()
 
     def _bury(self, child: Child, now: float) -> None:
@@ -160,6 +193,7 @@ class Supervisor:
         child.close()
         if child in self._leaving:
             self._leaving.remove(child)
+            self._deadlines.pop(child.process.pid, None)
             return
         self._children.remove(child)
         delay = self._throttle.died(child.role, now - child.started, now)
@@ -183,21 +217,19 @@ class Supervisor:
         systemd.notify("RELOADING=1")
         log.info("settings read again")
         self._settings = settings
-        receivers = [child for child in self._children if child.role == RECEIVER]
-        for child in receivers:
-            self._leave(child)
-        # Two deliverers would send everything twice: the old one ends before the new one starts.
-        for child in [child for child in self._children if child.role == DELIVERER]:
-            self._leave(child)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.process.wait(DRAIN_SECONDS)
+        self._throttle.forget_plans()
+        old = list(self._children)
         self._start_all()
+        for child in old:
+            self._leave(child)
         systemd.notify("READY=1")
 
     def _leave(self, child: Child) -> None:
+        """Tell a child to end; it is killed where it has not done so in time."""
         child.ask_to_stop()
-        self._children.remove(child)
+        self._deadlines[child.process.pid] = time.monotonic() + DRAIN_SECONDS + _GRACE_SECONDS
         self._leaving.append(child)
+        self._children.remove(child)
 
     def _require_reloadable(self, settings: Settings) -> None:
         old, new = self._settings.node, settings.node

@@ -163,6 +163,8 @@ def test_a_signal_ends_it_with_0_and_leaves_no_process(
     served.process.send_signal(number)
     assert served.process.wait(30) == 0
     wait_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    log = served.log.read_text()
+    assert log.index(f"stopping: {number.name}") < log.index("stopped")
 
 
 def test_running_associations_may_end_while_it_stops(served: Served) -> None:
