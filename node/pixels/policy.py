@@ -15,6 +15,11 @@ from pydicom.uid import UID
 from node.dicom import uids
 from node.model import KeepReason
 
+#: No encoded frame is shorter: the header of an RLE frame (PS3.5 G.5), the markers that a JPEG-LS
+#: frame cannot be without; those of JPEG 2000 are longer.
+_RLE_HEADER_BYTES = 64
+_JPEG_MARKER_BYTES = 27
+
 Verify: TypeAlias = bool | Literal["independent"]
 
 
@@ -169,3 +174,9 @@ def _length_refusal(layout: PixelLayout, value_length: int) -> KeepReason | None
     if value_length > layout.value_bytes + layout.value_bytes % 2:
         return KeepReason.TRAILING_PIXEL_DATA
     return None
+
+
+def is_too_small(layout: PixelLayout, options: Options) -> bool:
+    """Tell of tiny frames, which cannot get smaller, and of which there may be millions."""
+    is_rle = options.transfer_syntax_uid == uids.RLE_LOSSLESS
+    return layout.frame_bytes <= (_RLE_HEADER_BYTES if is_rle else _JPEG_MARKER_BYTES)

@@ -39,7 +39,7 @@ from node.pixels.encapsulation import (
     OffsetTable,
     item_header,
 )
-from node.pixels.policy import Options, PixelFacts, PixelLayout, decide
+from node.pixels.policy import Options, PixelFacts, PixelLayout, decide, is_too_small
 
 #: An empty file, or memory that stands for one.
 Sink: TypeAlias = io.FileIO | io.BytesIO
@@ -87,6 +87,8 @@ def plan(data_set: EncodedDataSet, options: Options, release: Release = keep) ->
     pixel_data = data_set.pixel_data
     assert pixel_data is not None
     _require_plain(data_set, pixel_data, layout)
+    if is_too_small(layout, options):
+        raise NotEncoded(KeepReason.NOT_SMALLER, "tiny frames")
     head, tail = _surroundings(data_set, pixel_data, layout, options)
     view = memoryview(data_set.data)
     return Plan(
@@ -209,7 +211,7 @@ def write_data_set(plan: Plan, sink: Sink, options: Options, release: Release = 
     result would not be smaller than what was received.
     """
     codec = codec_for(plan.layout, options)
-    frames = _native_frames(plan)
+    frames = _Frames(plan)
     _look_before(codec, frames, plan.layout)
     start = sink.tell()
     # Below 4 GiB of native pixels no encoded frame that counts starts beyond 32 bits.
@@ -241,14 +243,22 @@ def write_all(sink: Sink, chunks: Iterable[Buffer]) -> None:
             rest = rest[sink.write(rest) :]
 
 
-def _native_frames(plan: Plan) -> list[Buffer]:
-    """Return the native frames, little endian, as slices of where they lie."""
-    native = plan.native
-    if plan.as_received.transfer_syntax_uid == uids.EXPLICIT_VR_BE:
-        native = turned(native, plan.as_received.pixel_vr, plan.layout.bits_allocated)
-    size = plan.layout.frame_bytes
-    view = memoryview(native)
-    return [view[at : at + size] for at in range(0, plan.layout.value_bytes, size)]
+class _Frames:
+    """Native frames, little endian, each a slice of where they lie, made when it is asked for."""
+
+    def __init__(self, plan: Plan) -> None:
+        native = plan.native
+        if plan.as_received.transfer_syntax_uid == uids.EXPLICIT_VR_BE:
+            native = turned(native, plan.as_received.pixel_vr, plan.layout.bits_allocated)
+        self._view = memoryview(native)
+        self._size = plan.layout.frame_bytes
+        self._count = plan.layout.number_of_frames
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number: int) -> Buffer:
+        return self._view[number * self._size : (number + 1) * self._size]
 
 
 def turned(native: Buffer, vr: str, bits_allocated: int) -> bytes:
@@ -270,17 +280,17 @@ def _turning_width(vr: str | None, bits_allocated: int) -> int:
     return max(bits_allocated // 8, 2 if vr == "OW" else 1)
 
 
-def _look_before(codec: Codec, frames: list[Buffer], layout: PixelLayout) -> None:
+def _look_before(codec: Codec, frames: _Frames, layout: PixelLayout) -> None:
     """Avoid the work where it cannot pay: look at three frames of many before encoding all."""
     if len(frames) < _LOOK_FROM_FRAMES:
         return
-    looked_at = (frames[0], frames[len(frames) // 2], frames[-1])
+    looked_at = (frames[0], frames[len(frames) // 2], frames[len(frames) - 1])
     if all(len(_encode(codec, frame, 0)) >= layout.frame_bytes for frame in looked_at):
         raise NotEncoded(KeepReason.NOT_SMALLER, "seen in the first, middle and last frame")
 
 
 def _encoded_frames(
-    codec: Codec, frames: list[Buffer], plan: Plan, options: Options, release: Release
+    codec: Codec, frames: _Frames, plan: Plan, options: Options, release: Release
 ) -> Iterator[bytes]:
     """Yield every frame encoded, proven and padded to even length (PS3.5 A.4)."""
     size = plan.layout.frame_bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 import zlib
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ from node.model import KeepReason
 from node.pixels import files
 from node.pixels.files import Written, write_file
 from node.pixels.policy import Options
-from node.pixels.transcoder import turned
+from node.pixels.transcoder import NotEncoded, plan, turned
 
 
 def written(data: bytes, syntax: str, options: Options | None = None) -> tuple[Written, bytes]:
@@ -107,3 +108,18 @@ def test_what_is_no_uid_is_named(keyword: str) -> None:
     with pytest.raises(InvalidSOPInstance) as failure:
         check(found, ds.SOPClassUID, "../x")
     assert len(str(failure.value)) <= 64
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (4, 16)])
+def test_a_million_tiny_frames_cost_no_memory(rows: int, columns: int) -> None:
+    frames = (1 << 20) // (rows * columns)
+    ds = image(bits=8, rows=rows, columns=columns, frames=frames)
+    scanned = scan(instances.encoded(ds), ExplicitVRLittleEndian)
+    tracemalloc.start()
+    try:
+        with pytest.raises(NotEncoded) as kept:
+            plan(scanned, Options())
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert kept.value.reason is KeepReason.NOT_SMALLER
