@@ -97,7 +97,8 @@ class Assembly:
     def __init__(self, limits: Limits, spill: Path | None) -> None:
         self._limits = limits
         self._spill = spill
-        self._in_memory = limits.memory_bytes if spill is not None else limits.instance_bytes
+        most = limits.instance_bytes
+        self._in_memory = min(limits.memory_bytes, most) if spill is not None else most
         self._take_block(0)
         self._path: Path | None = None
         self._descriptor = -1
@@ -157,7 +158,10 @@ class Assembly:
 
     def _write_elsewhere(self, fragment: memoryview) -> None:
         if self.failure is None and self.nbytes > self._limits.instance_bytes:
-            self.refuse(OutOfResources("instance is larger than this node accepts"))
+            most = self._limits.instance_bytes
+            self.refuse(
+                OutOfResources(f"instance is larger than limits.instance_bytes, {most} bytes")
+            )
         if self.failure is not None:
             self._discard(len(fragment))
         elif self.nbytes <= self._in_memory:
