@@ -36,6 +36,8 @@ _HEADERS: Final = struct.Struct(">BxIIBB")
 _PDV_HEADER_BYTES: Final = 6
 _DATA: Final = 0
 _LAST_DATA: Final = 2
+#: The shortest maximum length of a peer that leaves room for fragments worth sending.
+LEAST_PDU: Final = 16
 #: Sent at one go: enough for few system calls, little enough to stay in the cache.
 _WINDOW_BYTES: Final = 256 * KIB
 

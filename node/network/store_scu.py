@@ -18,7 +18,7 @@ from node.dicom.contexts import VERIFICATION, Proposal
 from node.errors import PeerRefused, PeerUnreachable
 from node.network.association import NodeAssociation
 from node.network.requestor import associate
-from node.network.sending import Buffer, StoreResponse, send_store
+from node.network.sending import LEAST_PDU, Buffer, StoreResponse, send_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +120,19 @@ def connect(peer: Peer, proposals: Sequence[Proposal]) -> StoreSCU:
         response_seconds=peer.response_seconds,
     )
     if association.is_established:
+        _require_room(peer, association)
         return StoreSCU(peer, association)
     if association.is_rejected:
         raise PeerRefused(f"{peer} rejected the association: {_reason(association)}")
     raise PeerUnreachable(f"{peer}: the association was aborted before it was established")
+
+
+def _require_room(peer: Peer, association: NodeAssociation) -> None:
+    """Raise `PeerRefused` where the peer takes PDUs too short for a fragment (PS3.8 D.1)."""
+    most = association.dimse.maximum_pdu_size
+    if most < LEAST_PDU:
+        association.abort()
+        raise PeerRefused(f"{peer} takes PDUs of at most {most} bytes, fewer than {LEAST_PDU}")
 
 
 _REASONS = {
