@@ -253,7 +253,8 @@ class Doorman:
             LOGGER.exception("cannot start an association")
             answer = LOCAL_LIMIT_EXCEEDED
         if answer is not None:
-            self._note("association limit", visitor)
+            stopping = answer == TEMPORARY_CONGESTION
+            self._note("the node is stopping" if stopping else "association limit", visitor)
             self._answer(visitor, b"" if self._secured else answer)
 
     # -- turning away --------------------------------------------------------------------------
@@ -271,6 +272,7 @@ class Doorman:
         visitor.leaving = True
         visitor.deadline = time.monotonic() + self._limits.refuse_seconds
         try:
+            visitor.sock.setblocking(False)  # an association that could not start changed that
             if pdu:
                 visitor.sock.send(pdu)
             visitor.sock.shutdown(socket.SHUT_WR)

@@ -48,6 +48,17 @@ class AssociationHandler(RequestHandler):
 
     server: Server
 
+    def handle(self) -> None:
+        """Start an association; where its thread cannot start, it does not count."""
+        assoc = self._create_association()
+        evt.trigger(assoc, evt.EVT_CONN_OPEN, {"address": self.client_address})
+        self.server.association_begins(assoc)
+        try:
+            assoc.start()
+        except BaseException:
+            self.server.association_ended(assoc)
+            raise
+
     def _create_association(self) -> NodeAssociation:
         server = self.server
         assoc = NodeAssociation(self.ae, MODE_ACCEPTOR, server.limits, server.spill)
@@ -69,7 +80,6 @@ class AssociationHandler(RequestHandler):
             event: list(bound) if isinstance(bound, list) else bound
             for event, bound in server._handlers.items()
         }
-        server.association_begins(assoc)
         return assoc
 
 

@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from network.raw_peer import (
+    RELEASE_RQ,
+    RawPeer,
+    associate_rq,
+    message,
+    reject,
+    status,
+    store_rq,
+)
+from pynetdicom import build_context, evt
+from pynetdicom.sop_class import CTImageStorage, Verification
 
+from node.errors import PeerRefused
+from node.network import store_scu
+from node.network.association import NodeAssociation
+from node.network.data_set import Assembly
+from node.network.limits import Limits
 from node.network.sending import _comment_of
+from node.network.server import Server, listen
+
+LIMITS = Limits(instance_bytes=1000, artim_seconds=2, close_seconds=0.2, refuse_seconds=0.5)
+
+
+@pytest.fixture
+def server(tmp_path: Path):
+    running = listen(
+        address=("127.0.0.1", 0),
+        ae_title="GUARDED",
+        handlers=[(evt.EVT_C_STORE, lambda event: 0)],
+        contexts=[build_context(Verification), build_context(CTImageStorage)],
+        limits=LIMITS,
+        spill=tmp_path,
+    )
+    yield running
+    running.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -20,3 +55,62 @@ from node.network.sending import _comment_of
 )
 def test_comment_of_a_peer_is_short_and_printable(comment: str | None, kept: str) -> None:
     assert _comment_of(SimpleNamespace(ErrorComment=comment)) == kept
+
+
+def test_size_limit_holds_in_memory_too(server: Server, tmp_path: Path) -> None:
+    with RawPeer(server.address) as peer:
+        peer.send([associate_rq()])
+        peer.receive()
+        for length, answer in ((1000, 0), (1001, 0xA700)):
+            peer.send([message(1, store_rq(), bytes(length))])
+            assert peer.receive() == status(answer)
+        peer.send([RELEASE_RQ])
+        peer.until_closed()
+    assembly = Assembly(LIMITS, tmp_path)
+    assembly.write(memoryview(bytes(1001)))
+    expected = "instance is larger than limits.instance_bytes, 1000 bytes"
+    assert str(assembly.failure) == expected
+
+
+def test_thread_that_cannot_start_leaves_the_door_open(server: Server, monkeypatch) -> None:
+    def fails(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(NodeAssociation, "start", fails)
+        for _ in range(2):
+            with RawPeer(server.address) as peer:
+                peer.send([associate_rq()])
+                assert peer.receive() == reject(2, 3, 2)
+                assert server.active == 0
+                # The first is still there while the next one is served.
+                with RawPeer(server.address) as other:
+                    other.send([associate_rq()])
+                    assert other.receive() == reject(2, 3, 2)
+    with RawPeer(server.address) as peer:
+        peer.send([associate_rq()])
+        assert peer.receive() == "A-ASSOCIATE-AC"
+
+
+def test_stopping_is_told_apart_from_a_limit(server: Server) -> None:
+    server.drain(0)
+    with RawPeer(server.address) as peer:
+        peer.send([associate_rq()])
+        assert peer.receive() == reject(2, 3, 1)
+    assert server.turned_away["the node is stopping"] == 1
+    assert server.turned_away["association limit"] == 0
+
+
+@pytest.mark.parametrize("length", [1, 6, 7, 15])
+def test_peer_that_takes_hardly_a_byte_is_refused(length: int, monkeypatch) -> None:
+    aborted = []
+    association = SimpleNamespace(
+        is_established=True,
+        dimse=SimpleNamespace(maximum_pdu_size=length),
+        abort=lambda: aborted.append(True),
+    )
+    monkeypatch.setattr(store_scu, "associate", lambda **_: association)
+    peer = store_scu.Peer(ae_title="PACS", host="127.0.0.1", port=1, calling_ae_title="US")
+    with pytest.raises(PeerRefused, match=f"at most {length} bytes"):
+        store_scu.connect(peer, [])
+    assert aborted
