@@ -71,6 +71,12 @@ class Child:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
 
+    def ask_to_leave(self) -> None:
+        """Ask the same, and a receiver to leave new associations to others from now on."""
+        if self.process.poll() is None:
+            number = signal.SIGUSR1 if self.role == RECEIVER else signal.SIGTERM
+            self.process.send_signal(number)
+
     def kill(self) -> None:
         """End it now."""
         self.process.kill()

@@ -5,7 +5,8 @@
 The numbers are inherited descriptors: the listening socket, the bell's two ends, and the pipe for
 reports. Settings come as one line of JSON on stdin, which then stays open for as long as the
 supervisor lives: when it closes, the child finishes what is under way and ends. SIGTERM asks for
-the same. The first report says that the child is at work.
+the same; so does SIGUSR1, after which a receiver leaves new associations to other processes instead
+of rejecting them. The first report says that the child is at work.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class Work(Protocol):
     def report(self) -> Report:
         """Say what was done."""
 
-    def stop(self) -> None:
-        """Finish what is under way."""
+    def stop(self, *, quietly: bool) -> None:
+        """Finish what is under way; `quietly` where others go on with the work."""
 
 
 class Receiving:
@@ -61,9 +62,9 @@ class Receiving:
         """Say what was received."""
         return Report(tally=self._receiver.tally, active_associations=self._receiver.associations)
 
-    def stop(self) -> None:
+    def stop(self, *, quietly: bool) -> None:
         """Take no new association and let those that run end."""
-        self._receiver.stop(DRAIN_SECONDS)
+        self._receiver.stop(DRAIN_SECONDS, quietly=quietly)
 
 
 class Delivering:
@@ -82,7 +83,7 @@ class Delivering:
         """Say what was delivered."""
         return Report(destinations=self._deliverer.progress)
 
-    def stop(self) -> None:
+    def stop(self, *, quietly: bool) -> None:
         """Finish the instances that are being sent."""
         self._deliverer.stop()
 
@@ -105,18 +106,20 @@ def main(arguments: list[str]) -> None:
             reporter.send(work.report())
             going = _may_go_on(asked)
     finally:
-        work.stop()
+        work.stop(quietly=_is_to_leave(asked))
     reporter.send(work.report())
 
 
 def _signals() -> int:
-    """Return a descriptor that becomes readable when SIGTERM came."""
+    """Return a descriptor from which the signals that came are read, one byte each."""
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
-    def ask(_: int, __: FrameType | None) -> None:
-        os.write(writing, b"!")
+    def ask(number: int, _: FrameType | None) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(writing, bytes([number]))
 
-    signal.signal(signal.SIGTERM, ask)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, ask)
     # Ctrl-C reaches the whole group of processes; the supervisor decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return reading
@@ -128,6 +131,14 @@ def _may_go_on(asked: int) -> bool:
     ends.register(asked, select.POLLIN)
     ends.register(sys.stdin.fileno(), select.POLLIN | select.POLLHUP)
     return not ends.poll(REPORT_EVERY * 1000)
+
+
+def _is_to_leave(asked: int) -> bool:
+    """Tell whether SIGUSR1 came, and no SIGTERM."""
+    with contextlib.suppress(BlockingIOError):
+        numbers = os.read(asked, 64)
+        return signal.SIGUSR1 in numbers and signal.SIGTERM not in numbers
+    return False
 
 
 class Reporter:

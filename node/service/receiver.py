@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import socket
+import time
 
 from node.delivery.relay import Relay
 from node.network.limits import Limits
@@ -18,6 +19,9 @@ from node.service.pipeline import Pipeline, has_room
 from node.service.relaying import RelayPipeline
 from node.settings import CompressionSettings, LimitSettings, Settings
 from node.spool import Spool
+
+#: How often a receiver that leaves looks whether somebody is at the door, in seconds.
+_LOOK_EVERY = 0.02
 
 
 class Receiver:
@@ -69,14 +73,29 @@ class Receiver:
         if self._relay is not None:
             self._relay.close_idle()
 
-    def stop(self, seconds: float) -> None:
-        """Reject new associations, let those that run end within `seconds`, then abort them."""
+    def stop(self, seconds: float, *, quietly: bool = False) -> None:
+        """Reject new associations, let those that run end within `seconds`, then abort them.
+
+        `quietly` leaves new ones to other processes on the same socket instead. Connections that
+        were accepted before may still ask for an association.
+        """
         if self._server is not None:
-            self._server.drain(seconds)
+            if quietly:
+                seconds -= self._leave_the_door(self._server, seconds)
+            self._server.drain(max(0.0, seconds))
             self._server.shutdown()
             self._server.server_close()
         if self._relay is not None:
             self._relay.close()
+
+    @staticmethod
+    def _leave_the_door(server: Server, seconds: float) -> float:
+        """Accept no more, wait until nobody is at the door; return the seconds it took."""
+        start = time.monotonic()
+        server.close()
+        while server.waiting and time.monotonic() - start < seconds:
+            time.sleep(_LOOK_EVERY)
+        return time.monotonic() - start
 
 
 def options_of(settings: CompressionSettings) -> Options:

@@ -226,7 +226,7 @@ class Supervisor:
 
     def _leave(self, child: Child) -> None:
         """Tell a child to end; it is killed where it has not done so in time."""
-        child.ask_to_stop()
+        child.ask_to_leave()
         self._deadlines[child.process.pid] = time.monotonic() + DRAIN_SECONDS + _GRACE_SECONDS
         self._leaving.append(child)
         self._children.remove(child)

@@ -260,6 +260,33 @@ def test_new_settings_are_taken_and_bad_ones_are_refused(tmp_path: Path) -> None
         served.process.wait()
 
 
+def test_a_reload_rejects_nobody_and_lets_running_associations_end(tmp_path: Path) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text("")
+    served = Served(tmp_path, str(config))
+    ds = pydicom.examples.ct
+    peer = Peer(ae_title="DCMPRESS", host="127.0.0.1", port=served.port, calling_ae_title="T")
+    try:
+        scu = connect(peer, [Proposal(ds.SOPClassUID, EXPLICIT_VR_LE)])
+        before = set(served.children()["receiver"])
+        served.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "settings read again" in served.log.read_text())
+
+        def none_but_the_busy_one_is_left() -> bool:
+            connect(peer, []).close()  # raises where it is rejected
+            return len(before & set(served.children()["receiver"])) == 1
+
+        wait_for(none_but_the_busy_one_is_left)
+        response = scu.send(ds.SOPClassUID, ds.SOPInstanceUID, EXPLICIT_VR_LE, [encoded(ds)])
+        assert response.status == 0
+        scu.close()
+        wait_for(lambda: not before & set(served.children()["receiver"]))
+        wait_for(lambda: served.status()["instances_total"] == 1)
+    finally:
+        served.process.kill()
+        served.process.wait()
+
+
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "node", *arguments],
