@@ -17,6 +17,7 @@ import logging
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -82,6 +83,8 @@ class NodeAssociation(Association):
         self.was_established = False
         self.tls: ssl.SSLContext | None = None
         self.send_window: Window | None = None
+        #: Called for each C-STORE that is refused without a handler.
+        self.on_refused: Callable[[], None] | None = None
         self._abort_wanted = False
         super().__init__(ae, mode)
         self.acse = NodeACSE(self)

@@ -134,7 +134,15 @@ def _answer(assoc: NodeAssociation, refused: Refused, context_id: int) -> None:
     command, failure = refused.command, refused.failure
     field = command["CommandField"]
     assert isinstance(field, int)
-    LOGGER.warning("answered %04X to %s: %s", failure.dimse_status, assoc.peer_name, failure)
+    LOGGER.warning(
+        "%s: %s answered with %s: %s",
+        assoc.peer_name,
+        _subject_of(command),
+        status.describe(failure.dimse_status),
+        failure,
+    )
+    if field == command_set.C_STORE_RQ and assoc.on_refused is not None:
+        assoc.on_refused()
     assoc.dimse.send_command(
         {
             "CommandField": field | command_set.RESPONSE,
@@ -145,3 +153,11 @@ def _answer(assoc: NodeAssociation, refused: Refused, context_id: int) -> None:
         },
         context_id,
     )
+
+
+def _subject_of(command: Command) -> str:
+    """Return which instance a request is about, or which request it is, for the log."""
+    sop_instance = command.get("AffectedSOPInstanceUID")
+    if isinstance(sop_instance, str) and is_uid(sop_instance):
+        return sop_instance
+    return f"operation {command['CommandField']:04X}"

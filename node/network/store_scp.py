@@ -51,6 +51,12 @@ class Answer:
     comment: str = ""
     stored: Stored | None = None
 
+    @property
+    def is_taken(self) -> bool:
+        """Tell whether the requestor is told that the instance was taken, if with a warning."""
+        taken = (status.Category.SUCCESS, status.Category.WARNING)
+        return status.category(self.status) in taken
+
 
 @dataclass(slots=True)
 class Tally:
@@ -68,7 +74,7 @@ class Tally:
     def count(self, answer: Answer) -> None:
         """Add one instance that was answered."""
         stored = answer.stored
-        if stored is None:
+        if stored is None or not answer.is_taken:
             self.refused += 1
             return
         self.instances += 1
@@ -169,9 +175,17 @@ class StoreSCP:
         with self._lock:
             self._total.associations += 1
             self._running[event.assoc] = (time.monotonic(), Tally())
+        event.assoc.on_refused = lambda: self._count(event.assoc, Answer(status.PROCESSING_FAILURE))
+
+    def _count(self, assoc: Any, answer: Answer) -> None:
+        with self._lock:
+            self._total.count(answer)
+            if assoc in self._running:
+                self._running[assoc][1].count(answer)
 
     def _ended(self, event: Any) -> None:
         """Log the one line of an association."""
+        event.assoc.on_refused = None
         with self._lock:
             since, tally = self._running.pop(event.assoc, (0.0, None))
         if tally is None:
@@ -198,11 +212,8 @@ class StoreSCP:
             origin=origin_of(event.assoc),
         )
         answer = self._answer(event, received)
-        with self._lock:
-            self._total.count(answer)
-            if event.assoc in self._running:
-                self._running[event.assoc][1].count(answer)
-        if answer.stored is None:
+        self._count(event.assoc, answer)
+        if not answer.is_taken:
             log.warning(
                 "%s: %s answered with %s: %s",
                 _name(event.assoc),

@@ -20,12 +20,14 @@ from pynetdicom import build_context, evt
 from pynetdicom.sop_class import CTImageStorage, Verification
 
 from node.errors import PeerRefused
+from node.model import KeepReason, Kept, Origin, Received
 from node.network import store_scu
 from node.network.association import NodeAssociation
 from node.network.data_set import Assembly
 from node.network.limits import Limits
 from node.network.sending import _comment_of
 from node.network.server import Server, listen
+from node.network.store_scp import Answer, StoreSCP, Tally
 
 LIMITS = Limits(instance_bytes=1000, artim_seconds=2, close_seconds=0.2, refuse_seconds=0.5)
 
@@ -114,3 +116,40 @@ def test_peer_that_takes_hardly_a_byte_is_refused(length: int, monkeypatch) -> N
     with pytest.raises(PeerRefused, match=f"at most {length} bytes"):
         store_scu.connect(peer, [])
     assert aborted
+
+
+def test_what_no_handler_saw_is_counted_as_refused(tmp_path: Path, caplog) -> None:
+    admission = SimpleNamespace(admits=lambda *_: True, has_room=lambda: True)
+    scp = StoreSCP("GUARDED", lambda received, data: Answer(0xA700), admission)
+    server = scp.listen(("127.0.0.1", 0), limits=LIMITS, spill=tmp_path)
+    try:
+        with RawPeer(server.address) as peer:
+            peer.send([associate_rq()])
+            peer.receive()
+            peer.send([message(1, store_rq(), bytes(2000))])
+            assert peer.receive() == status(0xA700)
+            peer.send([message(1, store_rq(sop_instance=b"x/y"), bytes(20))])
+            assert peer.receive() == status(0x0117)
+            assert scp.tally.refused == 2
+            peer.send([RELEASE_RQ])
+            peer.until_closed()
+    finally:
+        server.shutdown()
+    assert "1.2.3 answered with A700 (out of resources)" in caplog.text
+    assert "operation 0001 answered with 0117" in caplog.text
+
+
+def test_only_what_was_taken_counts_as_an_instance() -> None:
+    origin = Origin(calling_ae_title="A", called_ae_title="B", address="127.0.0.1")
+    received = Received(
+        sop_class_uid="1",
+        sop_instance_uid="1.2",
+        transfer_syntax_uid="1.3",
+        byte_count=10,
+        origin=origin,
+    )
+    kept = Kept(received=received, reason=KeepReason.NOT_SMALLER)
+    tally = Tally()
+    for code in (0x0000, 0xB000, 0xA700, 0xC000):
+        tally.count(Answer(code, stored=kept))
+    assert (tally.instances, tally.refused, tally.bytes_in) == (2, 2, 20)
