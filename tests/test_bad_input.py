@@ -236,16 +236,7 @@ def test_a_uid_of_65_characters_in_the_command(tmp_path: Path, start_node: Start
     assert visible(node, tmp_path / "disk") == []
 
 
-IN_MEMORY = pytest.param(
-    16 << 20,
-    id="in memory",
-    marks=pytest.mark.xfail(
-        strict=True, reason="where memory_bytes is more, instance_bytes is not looked at"
-    ),
-)
-
-
-@pytest.mark.parametrize("memory_bytes", [pytest.param(0, id="spilled"), IN_MEMORY])
+@pytest.mark.parametrize("memory_bytes", [0, 16 << 20], ids=["spilled", "in memory"])
 def test_an_instance_that_is_larger_than_this_node_takes(
     memory_bytes: int, tmp_path: Path, start_node: StartNode
 ) -> None:

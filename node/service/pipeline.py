@@ -69,7 +69,7 @@ class Pipeline:
     ) -> Stored:
         """Write one instance to a file of the spool, without making it durable."""
         meta = file_meta(received, self._ae_title)
-        if received.transfer_syntax_uid == uids.DEFLATED_EXPLICIT_VR_LE:
+        if received.transfer_syntax_uid in uids.DEFLATED:
             written = write_unread(data.buffer, meta, incoming.file, data.release)
         else:
             written = write_file(scanned, meta, incoming.file, self._options, data.release)

@@ -120,7 +120,7 @@ class Rewriter:
         syntax, size = instance.meta.transfer_syntax_uid, len(instance.buffer)
         if not uids.is_uid(syntax):
             raise CannotUnderstand("its File Meta has no usable Transfer Syntax UID (0002,0010)")
-        if syntax == uids.DEFLATED_EXPLICIT_VR_LE:
+        if syntax in uids.DEFLATED:
             return Same(KeepReason.DEFLATED, size)
         data_set = scan(instance.data_set, syntax)
         if syntax not in uids.NATIVE:
