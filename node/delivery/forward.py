@@ -6,7 +6,9 @@ instance goes as it is stored where that context was accepted, otherwise as it w
 decompressed on the way. With `native_only` that is done always, to what we compressed; what came
 compressed goes as it came.
 
-`deliver` answers with an outcome and never raises: what a status means is `judge`'s table.
+`deliver` answers with an outcome: what a status means is `judge`'s table. A failure after the
+association was established (it ended, the peer was too slow or out of resources) may be that of
+the instance, and is told as `InDoubt`: the loop finds out whether others get through.
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+from node.delivery.loop import InDoubt
 from node.dicom import status
 from node.dicom.contexts import Proposal, Wanted, propose
 from node.dicom.status import Category
 from node.dicom.uids import is_uid, name_of
 from node.errors import CannotUnderstand, DecodingFailed, PeerRefused, PeerUnreachable
 from node.model import Deferred, Delivered, Failed, Outcome
-from node.network.sending import StoreResponse
+from node.network.sending import AssociationEnded, PeerTooSlow, StoreResponse
 from node.network.store_scu import Peer, StoreSCU, connect
 from node.pixels.stored import StoredInstance, data_set_in, native_syntaxes, opened
 from node.spool import Entry
@@ -58,14 +61,24 @@ class Forward:
     def deliver(self, entry: Entry) -> Outcome:
         """Send one entry."""
         try:
-            return judge(self.name, self.send(entry.path))
+            response = self.send(entry.path)
         except (CannotUnderstand, DecodingFailed, NotAccepted) as failure:
             return Failed(destination=self.name, cause=str(failure))
+        except (AssociationEnded, PeerTooSlow) as failure:
+            return InDoubt(destination=self.name, cause=str(failure))
         except (PeerUnreachable, PeerRefused) as failure:
             return Deferred(destination=self.name, cause=str(failure), whole_destination=True)
         except OSError as failure:
             cause = f"the spool cannot be read: {failure.strerror or failure}"
             return Deferred(destination=self.name, cause=cause, whole_destination=True)
+        return self._judge(response)
+
+    def _judge(self, response: StoreResponse) -> Outcome:
+        outcome = judge(self.name, response)
+        if isinstance(outcome, Deferred) and response.meaning is Category.OUT_OF_RESOURCES:
+            # It may be too large, and another one not.
+            return InDoubt(destination=self.name, cause=outcome.cause)
+        return outcome
 
     def send(self, path: Path) -> StoreResponse:
         """Send the instance in the file at `path` and return the answer.

@@ -1,12 +1,16 @@
 """One destination, one loop: takes queued entries in order and does what the outcome says.
 
 The loop owns the order, the back-off and the count of tries; the destination (`Archive`,
-`Forward`) owns how one entry gets there and answers with an outcome, never with an exception. An
-entry leaves the queue only when it was delivered, or refused for good and then kept with the
-reason. An entry whose bytes are not what was written is set aside and never sent.
+`Forward`) owns how one entry gets there and answers with an outcome. An exception of it is logged
+and counts as a failure of that entry. An entry leaves the queue only when it was delivered, or
+refused for good and then kept with the reason. An entry whose bytes are not what was written, or
+that does not say what was written, is set aside and never sent.
 
-A destination that fails as a whole is left alone for a back-off; an entry that fails alone is
-tried again after the others, and set aside after `ATTEMPTS_FOR_ONE_INSTANCE` tries.
+A destination that fails as a whole is left alone for a back-off. An entry that fails alone is
+tried again after the others when its own back-off is over, and set aside after
+`ATTEMPTS_FOR_ONE_INSTANCE` tries; where it may be the destination that failed (`InDoubt`), only if
+others got through since the first of them. Where several entries fail one after the other and
+none gets through there is a back-off of the destination too.
 """
 
 from __future__ import annotations
@@ -14,12 +18,17 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections import Counter
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from node.delivery.schedule import ATTEMPTS_FOR_ONE_INSTANCE, Backoff
+from node.delivery.schedule import (
+    ATTEMPTS_FOR_ONE_INSTANCE,
+    FAILURES_OF_A_DESTINATION,
+    Backoff,
+)
+from node.dicom import status
 from node.errors import CannotUnderstand
 from node.model import Deferred, Delivered, Failed, Outcome
 from node.pixels.files import check_digest
@@ -27,6 +36,13 @@ from node.pixels.stored import opened
 from node.spool import Entry, Spool
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InDoubt(Deferred):
+    """Not delivered this time, and only the others tell whether it is because of this instance."""
+
+    whole_destination: bool = False
 
 
 class Destination(Protocol):
@@ -60,6 +76,15 @@ BATCH = 64
 
 
 @dataclass(slots=True)
+class _Waiting:
+    """An entry that failed alone: how often, when it is due, what was delivered before it."""
+
+    delivered_before: int
+    tries: int = 0
+    due: float = 0.0
+
+
+@dataclass(slots=True)
 class Loop:
     """Delivers the queue of one destination until told to stop."""
 
@@ -69,41 +94,95 @@ class Loop:
     wake: threading.Event
     stop: threading.Event
     progress: Progress = field(default_factory=Progress)
-    _tries: Counter[str] = field(default_factory=Counter)
 
     #: How long an idle loop waits for a bell before it looks by itself.
     look_every_seconds: float = 1.0
 
+    #: By name of entry; entries that have left the queue are dropped with every pass.
+    _waiting: dict[str, _Waiting] = field(default_factory=dict)
+    #: Entries that were delivered and could not be removed.
+    _taken: set[str] = field(default_factory=set)
+    #: Entries that failed alone since the last one got through.
+    _failing: set[str] = field(default_factory=set)
+
     def run(self) -> None:
-        """Work until `stop` is set; what is under way is finished."""
+        """Work until `stop` is set; what is under way is finished. No failure ends it."""
         try:
             while not self.stop.is_set():
                 self.wake.clear()
-                if not self._pass():
-                    self.destination.close()
-                    self.wake.wait(self.look_every_seconds)
+                if not self._guarded_pass():
+                    self._close()
+                    self._rest()
         finally:
-            self.destination.close()
+            self._close()
+
+    def _guarded_pass(self) -> bool:
+        try:
+            return self._pass()
+        except OSError as failure:
+            self._back_off(f"the spool cannot be read: {failure.strerror or failure}")
+        except Exception as failure:
+            log.exception("%s: unexpected failure", self.destination.name)
+            self._back_off(f"unexpected failure: {type(failure).__name__}")
+        return True
 
     def _pass(self) -> bool:
         """Go through the queue once; return whether anything was there to do."""
-        entries = list(self.spool.queued(self.destination.name))
+        entries = self._ready()
         for at in range(0, len(entries), BATCH):
             batch = entries[at : at + BATCH]
-            self.destination.begin(batch)
+            self._begin(batch)
             for entry in batch:
                 if self.stop.is_set() or not self._one(entry):
                     return True
         return bool(entries)
+
+    def _ready(self) -> list[Entry]:
+        """Return what can be tried now: first what has not failed, then what is due again."""
+        entries = list(self.spool.queued(self.destination.name))
+        names = {entry.name for entry in entries}
+        self._waiting = {name: one for name, one in self._waiting.items() if name in names}
+        self._taken &= names
+        self._failing &= names
+        now = time.monotonic()
+        due = [
+            entry
+            for entry in entries
+            if entry.name in self._waiting and self._waiting[entry.name].due <= now
+        ]
+        due.sort(key=lambda entry: self._waiting[entry.name].due)
+        return [entry for entry in entries if entry.name not in self._waiting] + due
+
+    def _rest(self) -> None:
+        """Wait for the bell, but not longer than until an entry is due again."""
+        seconds = self.look_every_seconds
+        if self._waiting:
+            first = min(one.due for one in self._waiting.values()) - time.monotonic()
+            self.progress.waiting_for_seconds = max(0.0, first)
+            seconds = min(seconds, self.progress.waiting_for_seconds)
+        self.wake.wait(seconds)
+        self.progress.waiting_for_seconds = 0.0
+
+    def _begin(self, batch: list[Entry]) -> None:
+        try:
+            self.destination.begin(batch)
+        except Exception:
+            log.exception("%s: cannot look ahead", self.destination.name)
+
+    def _close(self) -> None:
+        try:
+            self.destination.close()
+        except Exception:
+            log.exception("%s: cannot let go of its association", self.destination.name)
 
     def _one(self, entry: Entry) -> bool:
         """Deliver one entry; False where the pass has to begin again, after the back-off."""
         try:
             return self._settle(entry, self._outcome(entry))
         except OSError as failure:
-            # The entry stays queued. If it was delivered it is so again, which is harmless.
-            cause = f"the spool cannot be written: {failure.strerror or failure}"
-            return self._defer(entry, cause, whole=True)
+            # The entry stays queued.
+            self._back_off(f"the spool cannot be written: {failure.strerror or failure}")
+            return False
 
     def _settle(self, entry: Entry, outcome: Outcome | None) -> bool:
         match outcome:
@@ -111,55 +190,97 @@ class Loop:
                 self.spool.damaged(entry)
                 self._note_failure("its bytes are not what was written: set aside", entry)
             case Delivered():
-                self.spool.delivered(entry)
-                self.progress.delivered += 1
-                self.progress.last_error = ""
-                self._forget(entry)
+                self._settle_delivered(entry)
             case Failed(cause=cause):
                 self.spool.refused(entry, cause)
                 self._note_failure(cause, entry)
-                self._forget(entry)
-            case Deferred(cause=cause, whole_destination=whole):
-                return self._defer(entry, cause, whole)
+                self.progress.failures_in_a_row = 0
+            case Deferred(cause=cause, whole_destination=True):
+                self._back_off(cause)
+                return False
+            case Deferred(cause=cause):
+                return self._defer(entry, cause, in_doubt=isinstance(outcome, InDoubt))
         return True
+
+    def _settle_delivered(self, entry: Entry) -> None:
+        # Where the removal fails it is what is tried again, not the delivery.
+        self._taken.add(entry.name)
+        self.spool.delivered(entry)
+        self._taken.discard(entry.name)
+        self._failing.clear()
+        self.progress.delivered += 1
+        self.progress.last_error = ""
+        self.progress.failures_in_a_row = 0
 
     def _outcome(self, entry: Entry) -> Outcome | None:
         """Deliver, or return None where the entry is damaged."""
+        name = self.destination.name
+        if entry.name in self._taken:
+            return Delivered(destination=name, status=status.SUCCESS)
         try:
-            with opened(entry.path) as instance, open(entry.path, "rb", buffering=0) as file:
-                if not check_digest(file, instance.meta, instance.data_set_offset):
-                    return None
+            if not _is_what_was_written(entry):
+                return None
         except CannotUnderstand:
             return None
         except OSError as failure:
             cause = f"the spool cannot be read: {failure.strerror or failure}"
-            return Deferred(destination=self.destination.name, cause=cause, whole_destination=True)
-        return self.destination.deliver(entry)
+            return Deferred(destination=name, cause=cause, whole_destination=True)
+        try:
+            return self.destination.deliver(entry)
+        except Exception as failure:
+            log.exception("%s: entry %s: unexpected failure", name, entry.name)
+            self._close()
+            cause = f"unexpected failure: {type(failure).__name__}"
+            return InDoubt(destination=name, cause=cause)
 
-    def _defer(self, entry: Entry, cause: str, whole: bool) -> bool:
-        self.progress.last_error = cause
-        # Only what the destination said of this instance counts against it.
-        self._tries[entry.name] += not whole
-        tries = self._tries[entry.name]
-        if tries >= ATTEMPTS_FOR_ONE_INSTANCE:
-            self.spool.refused(entry, f"{cause} (after {tries} tries)")
-            self._note_failure(f"{cause}: set aside after {tries} tries", entry)
-            self._forget(entry)
+    def _defer(self, entry: Entry, cause: str, *, in_doubt: bool) -> bool:
+        """Put off an entry that failed alone; False where the destination seems to fail."""
+        self._failing.add(entry.name)
+        is_destination = len(self._failing) >= FAILURES_OF_A_DESTINATION
+        waiting = self._waiting.setdefault(entry.name, _Waiting(self.progress.delivered))
+        others_got_through = self.progress.delivered > waiting.delivered_before
+        is_certain = not in_doubt or (others_got_through and not is_destination)
+        waiting.tries += not (in_doubt and is_destination)
+        if is_certain and waiting.tries >= ATTEMPTS_FOR_ONE_INSTANCE:
+            self.spool.refused(entry, f"{cause} (after {waiting.tries} tries)")
+            self._note_failure(f"{cause}: set aside after {waiting.tries} tries", entry)
             return True
+        delay = self.backoff.delay(max(1, waiting.tries), random.random())
+        waiting.due = time.monotonic() + delay
+        if is_destination:
+            self._back_off(cause)
+            return False
+        self.progress.last_error = cause
+        self.progress.failures_in_a_row += 1
+        log.warning(
+            "%s: entry %s: %s; trying it again in %.1f s",
+            self.destination.name,
+            entry.name,
+            cause,
+            delay,
+        )
+        return True
+
+    def _back_off(self, cause: str) -> None:
+        """Leave the whole destination alone for a while."""
+        self.progress.last_error = cause
         self.progress.failures_in_a_row += 1
         delay = self.backoff.delay(self.progress.failures_in_a_row, random.random())
         log.warning("%s: %s; trying again in %.1f s", self.destination.name, cause, delay)
-        self.destination.close()
+        self._close()
         self.progress.waiting_for_seconds = delay
         self.stop.wait(delay)
         self.progress.waiting_for_seconds = 0.0
-        return not whole
 
     def _note_failure(self, cause: str, entry: Entry) -> None:
         self.progress.failed += 1
         self.progress.last_error = cause
         log.error("%s: entry %s: %s", self.destination.name, entry.name, cause)
 
-    def _forget(self, entry: Entry) -> None:
-        self._tries.pop(entry.name, None)
-        self.progress.failures_in_a_row = 0
+
+def _is_what_was_written(entry: Entry) -> bool:
+    with opened(entry.path) as instance, open(entry.path, "rb", buffering=0) as file:
+        # Every entry was written with a record: one without it is damaged.
+        return instance.meta.record is not None and check_digest(
+            file, instance.meta, instance.data_set_offset
+        )

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Tries of one instance before it is set aside as poison and the others go on (the destination
-#: answered every time, so it is this instance that it cannot take).
+#: Tries of one instance before it is set aside as poison (the destination said so every time, or
+#: others got through meanwhile, so it is this instance that it cannot take).
 ATTEMPTS_FOR_ONE_INSTANCE = 5
+
+#: So many instances that failed one after the other, none getting through, put off the
+#: destination.
+FAILURES_OF_A_DESTINATION = 3
 
 
 @dataclass(frozen=True, slots=True)

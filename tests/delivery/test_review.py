@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import instances
 import pytest
+from peers import wait_until
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from node.delivery.archive import Archive
 from node.delivery.forward import Forward
+from node.delivery.loop import Destination, InDoubt, Loop
+from node.delivery.schedule import Backoff
 from node.dicom.part10 import FileMeta, encode
 from node.dicom.scan import scan
-from node.model import Deferred, Delivered
+from node.errors import NodeError, PeerUnreachable
+from node.model import Deferred, Delivered, Outcome
+from node.network.sending import AssociationEnded, PeerTooSlow, StoreResponse
 from node.network.store_scu import Peer
 from node.pixels.files import write_file
 from node.pixels.policy import Options
 from node.pixels.stored import opened
-from node.spool import Disk, Durability, Entry, Spool
+from node.spool import Disk, Durability, Entry, Spool, State
 
 
 class ApartDisk(Disk):
@@ -54,7 +64,9 @@ def put(spool: Spool, uid: str = "1.1", seed: int = 1) -> Entry:
         write_file(scanned, meta, incoming.file, Options())
         entry = incoming.commit()
     spool.fan_out([entry], ["disk", "other"])
-    return list(spool.queued("disk"))[-1]
+    # Not looked for in the queue: a loop may have delivered it already.
+    path = spool.root / State.QUEUED / "disk" / entry.name
+    return Entry(entry.name, State.QUEUED, path, "disk")
 
 
 def test_two_destinations_on_one_folder_do_not_share_a_draft(tmp_path: Path, spool: Spool) -> None:
@@ -214,3 +226,146 @@ def test_native_only_is_for_what_was_compressed_here(
         syntaxes = to._wanted(instance).transfer_syntax_uids
     assert syntaxes[0] == (RLELossless if came_compressed else ExplicitVRLittleEndian)
     assert (RLELossless in syntaxes) == came_compressed
+
+
+class Poisoned:
+    """A destination that raises, or is in doubt, for some instances and takes the others."""
+
+    name = "disk"
+
+    def __init__(self, bad: set[str], failure: Exception | None = None) -> None:
+        self.bad = bad
+        self.failure = failure
+        self.asked: list[str] = []
+
+    def begin(self, entries: Iterable[Entry]) -> None:
+        raise UnicodeError("label empty or too long")
+
+    def deliver(self, entry: Entry) -> Outcome:
+        self.asked.append(entry.name)
+        if entry.name not in self.bad:
+            return Delivered(destination="disk", status=0)
+        if self.failure:
+            raise self.failure
+        return InDoubt(destination="disk", cause="ended")
+
+    def close(self) -> None:
+        raise OSError(errno.EIO, "injected")
+
+
+@contextlib.contextmanager
+def running(spool: Spool, destination: Destination) -> Iterator[Loop]:
+    stop, wake = threading.Event(), threading.Event()
+    loop = Loop(destination, spool, Backoff(0.001, 0.002), wake, stop)
+    thread = threading.Thread(target=loop.run, daemon=True)
+    thread.start()
+    try:
+        yield loop
+        assert thread.is_alive()
+    finally:
+        stop.set()
+        wake.set()
+        thread.join(10)
+
+
+def _has_delivered(loop: Loop, count: int) -> bool:
+    return loop.progress.delivered >= count
+
+
+def causes(spool: Spool) -> list[str]:
+    return [failed.cause for failed in spool.failed("disk")]
+
+
+@pytest.mark.parametrize("poison", [1, 2, 4])
+@pytest.mark.parametrize("failure", [None, RuntimeError("boom"), OSError(errno.EIO, "boom")])
+def test_poison_does_not_block_the_others_and_is_set_aside(
+    failure: Exception | None, poison: int, spool: Spool
+) -> None:
+    entries = [put(spool, f"1.{number}") for number in range(1, poison + 3)]
+    destination = Poisoned({entry.name for entry in entries[:poison]}, failure)
+    with running(spool, destination) as loop:
+        wait_until(lambda: loop.progress.delivered == 2, "the others got through", 10)
+        deadline = time.monotonic() + 30
+        while any(entry.name in destination.bad for entry in spool.queued("disk")):
+            wanted = loop.progress.delivered + 1
+            put(spool, "1.100")
+            loop.wake.set()
+            wait_until(partial(_has_delivered, loop, wanted), "others get through", 10)
+            assert time.monotonic() < deadline
+    assert len(causes(spool)) == poison
+
+
+def test_poison_without_others_is_not_set_aside(spool: Spool) -> None:
+    entry = put(spool)
+    destination = Poisoned({entry.name})
+    with running(spool, destination):
+        wait_until(lambda: len(destination.asked) > 20, "it is tried again and again", 10)
+    assert causes(spool) == []
+    assert list(spool.queued("disk")) == [entry]
+
+
+def test_a_destination_that_fails_for_all_sets_none_aside(spool: Spool) -> None:
+    entries = [put(spool, f"1.{number}") for number in range(1, 7)]
+    destination = Poisoned({entry.name for entry in entries})
+    with running(spool, destination):
+        wait_until(lambda: len(destination.asked) > 60, "they are tried again", 10)
+        assert causes(spool) == []
+        destination.bad = set()
+        wait_until(lambda: not list(spool.queued("disk")), "all are delivered", 10)
+    assert causes(spool) == []
+
+
+def test_what_was_delivered_and_not_removed_is_not_sent_again(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry, real, times = put(spool), spool.delivered, iter(range(3))
+
+    def broken(one: Entry) -> None:
+        if next(times, None) is not None:
+            raise OSError(errno.EIO, "injected")
+        real(one)
+
+    monkeypatch.setattr(spool, "delivered", broken)
+    destination = Poisoned(set())
+    with running(spool, destination):
+        wait_until(lambda: not list(spool.queued("disk")), "it is removed", 10)
+    assert destination.asked == [entry.name]
+
+
+def test_an_entry_without_its_record_is_damaged(spool: Spool) -> None:
+    entry = put(spool)
+    with opened(entry.path) as instance:
+        meta, data_set = instance.meta, bytes(instance.data_set)
+    entry.path.write_bytes(encode(replace(meta, record=None)) + data_set)
+    destination = Poisoned(set())
+    with running(spool, destination):
+        wait_until(lambda: not list(spool.queued("disk")), "it is set aside", 10)
+    assert destination.asked == []
+    assert [path.name for path in (spool.root / "corrupt" / "disk").iterdir()] == [entry.name]
+
+
+FAILURES: dict[str, tuple[StoreResponse | NodeError, Outcome]] = {
+    "ended": (AssociationEnded("gone"), InDoubt(destination="pacs", cause="gone")),
+    "slow": (PeerTooSlow("slow"), InDoubt(destination="pacs", cause="slow")),
+    "full": (StoreResponse(0xA700), InDoubt(destination="pacs", cause="A700 (out of resources)")),
+    "down": (
+        PeerUnreachable("no"),
+        Deferred(destination="pacs", cause="no", whole_destination=True),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_what_a_failure_while_sending_means(
+    case: str, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, outcome = FAILURES[case]
+
+    def send(_: Path) -> StoreResponse:
+        if isinstance(answer, StoreResponse):
+            return answer
+        raise answer
+
+    to = Forward("pacs", PEER)
+    monkeypatch.setattr(to, "send", send)
+    assert to.deliver(put(spool)) == outcome
