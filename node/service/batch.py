@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
 import signal
 import warnings
 from collections import deque
@@ -113,6 +114,8 @@ def _pool(jobs: int) -> ProcessPoolExecutor:
     """Return processes that begin with what they need, imported once for all of them."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
+    # The server preloads the package that runs, not one that lies in the working directory.
+    os.environ["PYTHONSAFEPATH"] = "1"
     return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker)
 
 

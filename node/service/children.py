@@ -98,7 +98,8 @@ def start(role: str, settings: Settings, bell: Bell, listening: int, lock: int) 
     descriptors = [listening, bell.reading, bell.writing, writing]
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "node.service.process", role, *map(str, descriptors)],
+            # -P: the package that runs, not one that happens to lie in the working directory.
+            [sys.executable, "-P", "-m", "node.service.process", role, *map(str, descriptors)],
             stdin=subprocess.PIPE,
             pass_fds=[*descriptors, lock] if role == RECEIVER else [*descriptors[1:], lock],
         )

@@ -47,13 +47,13 @@ def free_port() -> int:
 class Served:
     """A `dcmpress serve` and what it printed."""
 
-    def __init__(self, root: Path, *arguments: str) -> None:
+    def __init__(self, root: Path, *arguments: str, safe_path: bool = False) -> None:
         self.root = root
         self.status_port = free_port()
         self.log = root / "log"
         self.process = subprocess.Popen(
             [
-                sys.executable, "-m", "node", "serve", "--port", "0",
+                sys.executable, *(["-P"] * safe_path), "-m", "node", "serve", "--port", "0",
                 "--state", str(root / "state"), "--store", str(root / "out"),
                 "--status-port", str(self.status_port), "--receivers", "2", *arguments,
             ],
@@ -386,6 +386,18 @@ def test_a_destination_that_is_no_folder_is_73(tmp_path: Path) -> None:
     ended = run("serve", "--port", "0", "--state", "state", "--store", "file", cwd=tmp_path)
     assert ended.returncode == 73
     assert "destination store: cannot write to" in ended.stderr
+
+
+def test_a_package_in_the_working_directory_is_not_taken_for_ours(tmp_path: Path) -> None:
+    foreign = tmp_path / "node"
+    foreign.mkdir()
+    (foreign / "__init__.py").write_text("raise SystemExit('the wrong package')")
+    served = Served(tmp_path, safe_path=True)
+    try:
+        assert served.send()
+    finally:
+        served.process.kill()
+        served.process.wait()
 
 
 def test_a_node_inside_a_program(tmp_path: Path) -> None:
