@@ -1,8 +1,8 @@
 """Writing an instance as a DICOM file: encoded where that pays, else exactly as it was received.
 
 `write_file` is what the spool and the `compress` command both use: header, data set, and last the
-SHA-256 of the data set, patched into the header. `stored_chunks` gives the data set of such a file
-in the wanted form again, `check_digest` tells whether it is still what was written.
+SHA-256 of the data set, patched into the header. `check_digest` tells whether a file is still what
+was written; `stored` reads it back.
 """
 
 from __future__ import annotations

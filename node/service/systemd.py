@@ -27,14 +27,6 @@ def notify(message: str, environ: MutableMapping[str, str] = os.environ) -> None
         manager.sendto(message.encode(), address)
 
 
-def watchdog_seconds(environ: MutableMapping[str, str] = os.environ) -> float | None:
-    """Return how often WATCHDOG=1 is due at the latest; None where no watchdog waits for it."""
-    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
-        return None
-    microseconds = environ.get("WATCHDOG_USEC", "")
-    return int(microseconds) / 1e6 if microseconds.isdigit() else None
-
-
 def inherited_socket(environ: MutableMapping[str, str] = os.environ) -> socket.socket | None:
     """Return the listening socket of a socket unit; None where there is none.
 
