@@ -90,3 +90,7 @@ class EncodingFailed(NodeError):
 
 class DecodingFailed(NodeError):
     """A frame could not be decoded."""
+
+
+class CodecFailed(NodeError):
+    """The code of others failed, ended its process, or took too long or too much memory."""

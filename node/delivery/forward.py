@@ -27,6 +27,7 @@ from node.model import Deferred, Delivered, Failed, Outcome
 from node.network.sending import AssociationEnded, PeerTooSlow, StoreResponse
 from node.network.store_scu import Peer, StoreSCU, connect
 from node.pixels.stored import StoredInstance, data_set_in, native_syntaxes, opened
+from node.pixels.workers import Run, here
 from node.spool import Entry
 
 log = logging.getLogger(__name__)
@@ -39,10 +40,13 @@ class NotAccepted(PeerRefused):
 class Forward:
     """One network destination, used from one thread."""
 
-    def __init__(self, name: str, peer: Peer, *, native_only: bool = False) -> None:
+    def __init__(
+        self, name: str, peer: Peer, *, native_only: bool = False, run: Run = here
+    ) -> None:
         self.name = name
         self._peer = peer
         self._native_only = native_only
+        self._run = run
         self._association: StoreSCU | None = None
         self._proposed: set[Proposal] = set()
         self._upcoming: list[Wanted] = []
@@ -92,7 +96,7 @@ class Forward:
             meta = instance.meta
             for syntax in wanted.transfer_syntax_uids:
                 if association.accepts(meta.sop_class_uid, syntax):
-                    data_set = data_set_in(instance, syntax)
+                    data_set = data_set_in(instance, syntax, self._run)
                     return association.send(
                         meta.sop_class_uid, meta.sop_instance_uid, syntax, data_set
                     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from node.delivery.forward import Forward
 from node.network.sending import StoreResponse
 from node.network.store_scu import Peer
+from node.pixels.workers import Run, here
 
 #: An idle association is released after so many seconds: peers count them.
 IDLE_SECONDS = 1.0
@@ -21,16 +22,17 @@ IDLE_SECONDS = 1.0
 class Relay:
     """Sends instances at once, from as many threads as there are inbound associations."""
 
-    def __init__(self, name: str, peer: Peer) -> None:
+    def __init__(self, name: str, peer: Peer, run: Run = here) -> None:
         self._name = name
         self._peer = peer
+        self._run = run
         self._lock = threading.Lock()
         self._idle: list[tuple[float, Forward]] = []
 
     def send(self, path: Path) -> StoreResponse:
         """Send the instance in this file; raises as `Forward.send`."""
         with self._lock:
-            forward = self._idle.pop()[1] if self._idle else Forward(self._name, self._peer)
+            forward = self._idle.pop()[1] if self._idle else self._new()
         try:
             response = forward.send(path)
         except BaseException:
@@ -39,6 +41,9 @@ class Relay:
         with self._lock:
             self._idle.append((time.monotonic(), forward))
         return response
+
+    def _new(self) -> Forward:
+        return Forward(self._name, self._peer, run=self._run)
 
     def close_idle(self, older_than: float = IDLE_SECONDS) -> None:
         """Release the associations that nobody took for so many seconds."""

@@ -5,6 +5,8 @@ goes through pydicom's encoders and decoders, always with the plugin named: unna
 from one plugin to the next in silence. A frame here is always native, little endian, with the
 planar configuration of its layout.
 
+What others wrote runs where `Options.run` says: in the node, in worker processes.
+
 Raises `BadConfiguration` (from `codec_for`) where an encoder is not installed, saying what to
 install; `EncodingFailed` and `DecodingFailed` for a frame.
 """
@@ -22,7 +24,7 @@ from pydicom.pixels.encoders.base import Encoder, get_encoder
 from pydicom.uid import UID, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from node.dicom.layout import Buffer
-from node.errors import BadConfiguration, DecodingFailed, EncodingFailed
+from node.errors import BadConfiguration, CodecFailed, DecodingFailed, EncodingFailed
 from node.pixels import rle
 from node.pixels.policy import Options, PixelLayout
 
@@ -126,32 +128,46 @@ def _pydicom_encoder(options: Options) -> tuple[Encoder, str]:
 
 
 def _pydicom_codec(layout: PixelLayout, options: Options) -> Codec:
-    encoder, plugin = _pydicom_encoder(options)
-    # Planes that pydicom's encoders are given come out as other pixels; pixel by pixel is right.
-    by_pixel = replace(layout, planar_configuration=0)
-    description = _described(by_pixel)
-    is_rle = options.transfer_syntax_uid == RLELossless
+    _, plugin = _pydicom_encoder(options)
+    uid, run = options.transfer_syntax_uid, options.run
 
     def encode(native: Buffer) -> bytes:
         if plugin == "gdcm" and layout.frame_bytes % 2:
             # GDCM 3.2.6 aborts the whole process.
             raise EncodingFailed("gdcm: cannot encode frames of odd length")
         try:
-            frame = _interleaved(native, layout)
-            return encoder.encode(frame, encoding_plugin=plugin, **description)
-        except Exception as failure:
-            # Third-party encoders raise whatever they like.
-            raise EncodingFailed(f"{plugin}: {failure}") from failure
+            return run(
+                encode_frame, bytes(native), uid, plugin, layout, work_bytes=layout.frame_bytes
+            )
+        except CodecFailed as failure:
+            raise EncodingFailed(str(failure)) from failure
 
     def decode(encoded: Buffer) -> bytes:
-        return decode_frame(encoded, options.transfer_syntax_uid, layout)
+        try:
+            return run(decode_frame, bytes(encoded), uid, layout, work_bytes=layout.frame_bytes)
+        except CodecFailed as failure:
+            raise DecodingFailed(str(failure)) from failure
 
     return Codec(
         encode=encode,
         decode=decode,
         is_same=lambda encoded, native: decode(encoded) == native,
-        planar_configuration=1 if is_rle else 0,
+        planar_configuration=1 if uid == RLELossless else 0,
     )
+
+
+def encode_frame(
+    native: Buffer, transfer_syntax_uid: str, plugin: str, layout: PixelLayout
+) -> bytes:
+    """Encode one native frame of `layout` with a plugin of pydicom's encoders."""
+    # Planes that pydicom's encoders are given come out as other pixels; pixel by pixel is right.
+    description = _described(replace(layout, planar_configuration=0))
+    encoder = get_encoder(UID(transfer_syntax_uid))
+    try:
+        return encoder.encode(_interleaved(native, layout), encoding_plugin=plugin, **description)
+    except Exception as failure:
+        # Third-party encoders raise whatever they like.
+        raise EncodingFailed(f"{plugin}: {failure}") from failure
 
 
 def decode_frame(encoded: Buffer, transfer_syntax_uid: str, layout: PixelLayout) -> bytes:

@@ -6,7 +6,7 @@ table: PS3.5 Table 8.2.2-1 for RLE Lossless and its neighbours, as pydicom's `EN
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from pydicom.pixels.encoders.base import ENCODING_PROFILES
@@ -14,6 +14,7 @@ from pydicom.uid import UID
 
 from node.dicom import uids
 from node.model import KeepReason
+from node.pixels.workers import Run, here
 
 #: No encoded frame is shorter: the header of an RLE frame (PS3.5 G.5), the markers that a JPEG-LS
 #: frame cannot be without; those of JPEG 2000 are longer.
@@ -33,6 +34,7 @@ class Options:
                            somebody else's; False: trust the encoder
     `beyond_table`         also encode what PS3.5 Table 8.2.2-1 leaves out
     `threads`              frames of one instance that are encoded at the same time
+    `run`                  how the codecs of others are called; our own kernel needs no process
     """
 
     transfer_syntax_uid: str = uids.RLE_LOSSLESS
@@ -40,6 +42,7 @@ class Options:
     verify: Verify = True
     beyond_table: bool = False
     threads: int = 1
+    run: Run = field(default=here, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from node.dicom import convert, uids
@@ -27,10 +27,14 @@ from node.pixels.transcoder import (
     turned,
     with_planar_configuration,
 )
+from node.pixels.workers import Run, here
 
 
 def restore(
-    data_set: EncodedDataSet, as_received: AsReceived, release: Release = keep
+    data_set: EncodedDataSet,
+    as_received: AsReceived,
+    release: Release = keep,
+    run: Run = here,
 ) -> Iterator[Chunk]:
     """Yield the data set as it was received: the exact inverse of `write_data_set`.
 
@@ -38,7 +42,7 @@ def restore(
     what came in, at the latest in place of the last chunk.
     """
     crc, length, last = 0, 0, b""
-    for chunk in _restored(data_set, as_received, release):
+    for chunk in _restored(data_set, as_received, release, run):
         crc = zlib.crc32(chunk, crc)
         length += len(chunk)
         if last:
@@ -50,7 +54,7 @@ def restore(
 
 
 def _restored(
-    data_set: EncodedDataSet, as_received: AsReceived, release: Release
+    data_set: EncodedDataSet, as_received: AsReceived, release: Release, run: Run
 ) -> Iterator[Chunk]:
     pixel_data, layout = data_set.pixel_data, describe(facts_of(data_set))
     if pixel_data is None or not pixel_data.is_undefined_length or layout is None:
@@ -59,7 +63,9 @@ def _restored(
         layout = replace(layout, planar_configuration=as_received.planar_configuration)
     yield from _restored_head(data_set, pixel_data, as_received)
     yield _native_header(as_received, layout)
-    yield from _restored_frames(data_set, pixel_data, as_received, layout, release)
+    options = Options(transfer_syntax_uid=data_set.transfer_syntax_uid, run=run)
+    decode = codec_for(layout, options).decode
+    yield from _restored_frames(data_set, pixel_data, as_received, layout, decode, release)
     yield bytes(layout.value_bytes % 2)
     tail = memoryview(data_set.data)[pixel_data.end :]
     yield from _from_explicit_le(tail, as_received)
@@ -91,11 +97,10 @@ def _restored_frames(
     pixel_data: Element,
     as_received: AsReceived,
     layout: PixelLayout,
+    decode: Callable[[Chunk], bytes],
     release: Release,
 ) -> Iterator[Chunk]:
     # What we encode has one fragment for each frame, behind the Basic Offset Table (PS3.5 A.4).
-    options = Options(transfer_syntax_uid=data_set.transfer_syntax_uid)
-    decode = codec_for(layout, options).decode
     view = memoryview(data_set.data)
     fragments = itertools.islice(data_set.fragments(pixel_data), 1, None)
     is_turned = as_received.transfer_syntax_uid == uids.EXPLICIT_VR_BE

@@ -24,9 +24,10 @@ from node.dicom import convert, part10, uids
 from node.dicom.convert import Chunk
 from node.dicom.part10 import FileMeta
 from node.dicom.scan import scan
-from node.errors import CannotUnderstand, DecodingFailed
+from node.errors import CannotUnderstand, CodecFailed, DecodingFailed
 from node.pixels.mapped import release
 from node.pixels.restorer import restore
+from node.pixels.workers import Run, here
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,25 +94,30 @@ def _received_syntax(instance: StoredInstance) -> str:
     return instance.meta.transfer_syntax_uid
 
 
-def data_set_in(instance: StoredInstance, transfer_syntax_uid: str) -> Iterable[Chunk]:
-    """Return the data set of `instance` in its own or one of its `native_syntaxes`."""
+def data_set_in(
+    instance: StoredInstance, transfer_syntax_uid: str, run: Run = here
+) -> Iterable[Chunk]:
+    """Return the data set of `instance` in its own or one of its `native_syntaxes`.
+
+    `run` says where the codecs of others do their part.
+    """
     stored, received = instance.meta.transfer_syntax_uid, _received_syntax(instance)
     if transfer_syntax_uid == stored:
         return [instance.data_set]
     if received not in uids.NATIVE:
-        return [decompressed(instance, transfer_syntax_uid)]
-    restored = _as_received(instance)
+        return [_decompressed(instance, transfer_syntax_uid, run)]
+    restored = _as_received(instance, run)
     if transfer_syntax_uid == received:
         return restored
     return _converted(b"".join(restored), received, transfer_syntax_uid)
 
 
-def _as_received(instance: StoredInstance) -> Iterable[Chunk]:
+def _as_received(instance: StoredInstance, run: Run) -> Iterable[Chunk]:
     record = instance.meta.record
     if record is None or record.as_received is None:
         return [instance.data_set]
     scanned = scan(instance.data_set, instance.meta.transfer_syntax_uid, release=instance.release)
-    return restore(scanned, record.as_received, instance.release)
+    return restore(scanned, record.as_received, instance.release, run)
 
 
 def _converted(data_set: bytes, source: str, target: str) -> Iterable[Chunk]:
@@ -127,6 +133,24 @@ def _converted(data_set: bytes, source: str, target: str) -> Iterable[Chunk]:
         return convert.from_explicit_le(data_set, target)
     except convert.CannotConvert as failure:
         raise DecodingFailed(f"cannot be converted to {UID(target).name}: {failure}") from failure
+
+
+def _decompressed(instance: StoredInstance, transfer_syntax_uid: str, run: Run) -> bytes:
+    try:
+        return run(
+            decompressed_file,
+            instance.path,
+            transfer_syntax_uid,
+            work_bytes=len(instance.buffer),
+        )
+    except CodecFailed as failure:
+        raise DecodingFailed(str(failure)) from failure
+
+
+def decompressed_file(path: Path, transfer_syntax_uid: str) -> bytes:
+    """As `decompressed`, for a process that opens the file by itself."""
+    with opened(path) as instance:
+        return decompressed(instance, transfer_syntax_uid)
 
 
 def decompressed(instance: StoredInstance, transfer_syntax_uid: str) -> bytes:

@@ -12,7 +12,7 @@ import threading
 from node.delivery.loop import Loop, Progress
 from node.delivery.schedule import Backoff
 from node.service.bell import Bell
-from node.service.destinations import make, queued_destinations
+from node.service.destinations import codec_workers, make, queued_destinations
 from node.settings import Settings
 from node.spool import Spool
 
@@ -29,9 +29,10 @@ class Deliverer:
         self._spool = spool
         self._bell = bell
         self._stop = threading.Event()
+        self._workers = codec_workers(settings)
         self._loops = {
             destination.name: Loop(
-                destination=make(settings, destination, spool.disk),
+                destination=make(settings, destination, spool.disk, self._workers),
                 spool=spool,
                 backoff=Backoff(destination.retry_seconds, destination.retry_max_seconds),
                 wake=threading.Event(),
@@ -69,6 +70,7 @@ class Deliverer:
             loop.wake.set()
         for thread in self._threads:
             thread.join()
+        self._workers.close()
 
     @property
     def is_alive(self) -> bool:

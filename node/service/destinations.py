@@ -9,6 +9,7 @@ from node.delivery.forward import Forward
 from node.delivery.loop import Destination
 from node.errors import CannotWrite
 from node.network.store_scu import Peer
+from node.pixels.workers import CodecWorkers, Run, WorkerLimits
 from node.settings import DiskDestination, NetworkDestination, Settings
 from node.spool import Disk
 
@@ -50,14 +51,29 @@ def _advice(destination: DiskDestination, why: str) -> str:
     )
 
 
+def codec_workers(settings: Settings) -> CodecWorkers:
+    """Return the processes in which codecs of others run; none is started before it is needed."""
+    limits = settings.limits
+    return CodecWorkers(
+        WorkerLimits(
+            memory_bytes=limits.codec_memory_bytes,
+            seconds=limits.codec_seconds,
+        )
+    )
+
+
 def make(
-    settings: Settings, destination: DiskDestination | NetworkDestination, disk: Disk
+    settings: Settings,
+    destination: DiskDestination | NetworkDestination,
+    disk: Disk,
+    run: Run,
 ) -> Destination:
-    """Return what brings instances to `destination`."""
+    """Return what brings instances to `destination`; `run` says where codecs of others run."""
     if isinstance(destination, DiskDestination):
         return Archive(destination.name, destination.directory, disk)
     return Forward(
         destination.name,
         peer_of(settings, destination),
         native_only=destination.transfer_syntax == "native",
+        run=run,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
+from dataclasses import replace
 
 from node.delivery.relay import Relay
 from node.network.limits import Limits
@@ -14,7 +15,7 @@ from node.network.server import Server
 from node.network.store_scp import Receive, StoreSCP, Tally
 from node.pixels.policy import Options
 from node.service.bell import Bell
-from node.service.destinations import peer_of, queued_destinations
+from node.service.destinations import codec_workers, peer_of, queued_destinations
 from node.service.pipeline import Pipeline, has_room
 from node.service.relaying import RelayPipeline
 from node.settings import CompressionSettings, LimitSettings, Settings
@@ -31,11 +32,13 @@ class Receiver:
         self._settings = settings
         self._spool = spool
         self._relay: Relay | None = None
-        options = options_of(settings.compression)
+        self._workers = codec_workers(settings)
+        options = replace(options_of(settings.compression), run=self._workers)
         pipeline = Pipeline(spool, settings.spool, options, settings.node.ae_title, bell)
         receive: Receive = pipeline.receive
         if settings.relay is not None:
-            self._relay = Relay(settings.relay.name, peer_of(settings, settings.relay))
+            peer = peer_of(settings, settings.relay)
+            self._relay = Relay(settings.relay.name, peer, self._workers)
             keep = bool(queued_destinations(settings))
             receive = RelayPipeline(pipeline, spool, self._relay, keep=keep).receive
         self._scp = StoreSCP(settings.node.ae_title, receive, self)
@@ -87,6 +90,7 @@ class Receiver:
             self._server.server_close()
         if self._relay is not None:
             self._relay.close()
+        self._workers.close()
 
     @staticmethod
     def _leave_the_door(server: Server, seconds: float) -> float:

@@ -213,6 +213,22 @@ class LimitSettings(Section):
         ge=1024,
         le=1024 * _GIBIBYTE,
     )
+    codec_memory_bytes: int = setting(
+        2 * _GIBIBYTE,
+        "Memory for one process in which a codec of others works. What needs more stays as it "
+        "came.",
+        unit="bytes",
+        ge=256 << 20,
+        le=1024 * _GIBIBYTE,
+    )
+    codec_seconds: float = setting(
+        60,
+        "Time for one call of such a codec, and a second more for each megabyte. What takes "
+        "longer stays as it came.",
+        unit="seconds",
+        ge=1,
+        le=3600,
+    )
     max_pdu_bytes: int = setting(
         128 * 1024,
         "The largest P-DATA-TF PDU we offer to receive. Larger ones save little.",

@@ -153,6 +153,32 @@ def test_the_status_page_and_its_numbers(served: Served) -> None:
             assert wanted in answer.read().decode(), path
 
 
+def test_a_codec_that_crashes_costs_compression_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = tmp_path / "codec"
+    codec.mkdir()
+    (codec / "jpeg_ls.py").write_text(
+        "import os\n__version__ = '1.5.1'\ndef encode_pixel_data(*_, **__): os.abort()\n"
+    )
+    monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", str(codec))
+    monkeypatch.setitem(ENVIRONMENT, "DCMPRESS__COMPRESSION__TRANSFER_SYNTAX", "JPEGLSLossless")
+    served = Served(tmp_path)
+    try:
+        before = served.processes()
+        served.send(3)
+        wait_for(lambda: len(served.stored()) == 3)
+        assert served.processes() == before
+        for path in served.stored():
+            ds = pydicom.dcmread(path)
+            assert ds.file_meta.TransferSyntaxUID == EXPLICIT_VR_LE
+            assert (ds.pixel_array == pydicom.examples.ct.pixel_array).all()
+        assert served.log.read_text().count("a codec worker ended with SIGABRT") == 3
+    finally:
+        served.process.kill()
+        served.process.wait()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_with_0_and_leaves_no_process(
     served: Served, number: signal.Signals
