@@ -48,13 +48,16 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """One instance as it arrived; `byte_count` is the length of its encoded data set."""
+    """One instance as it arrived; `byte_count` is the length of its encoded data set, `modality`
+    what (0008,0060) of it says, "" where it says nothing readable.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
     byte_count: int
     origin: Origin
+    modality: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

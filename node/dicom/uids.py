@@ -6,7 +6,9 @@ Pure tables and functions.
 from __future__ import annotations
 
 import re
+from functools import cache
 
+from pydicom._uid_dict import UID_dictionary
 from pydicom.uid import UID
 
 #: Our own root is derived from a UUID (PS3.5 B.2), so that no registration is needed.
@@ -38,6 +40,16 @@ def is_uid(value: str) -> bool:
     pass; anything that could be a path, and anything empty, does not.
     """
     return 0 < len(value) <= 64 and _CHARACTERS.match(value) is not None
+
+
+@cache
+def _transfer_syntaxes() -> frozenset[str]:
+    return frozenset(uid for uid, entry in UID_dictionary.items() if entry[1] == "Transfer Syntax")
+
+
+def is_registered_transfer_syntax(uid: str) -> bool:
+    """Tell whether `uid` is a transfer syntax of the Standard (PS3.6 Table A-1)."""
+    return uid in _transfer_syntaxes()
 
 
 def name_of(uid: str) -> str:

@@ -2,7 +2,7 @@
 
 Each instance is handed to `receive`, which returns when the instance is safe and raises
 `InstanceRefused` where it is not taken; the requestor gets Success or that failure's status, with
-its sentence as Error Comment. One line is logged for each association, none for each instance.
+its sentence as Error Comment. What came of it all is in the `Ledger`.
 
 Whoever calls the wrong AE title gets A-ASSOCIATE-RJ (1,1,7), who is not allowed to send (1,1,3),
 and while the disk is too full (2,3,1): PS3.8 9.3.4.
@@ -13,10 +13,8 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -28,11 +26,13 @@ from pynetdicom.presentation import PresentationContext, build_context
 from node.dicom import status
 from node.dicom.contexts import VERIFICATION, accepts, in_preferred_order
 from node.errors import InstanceRefused
-from node.model import Compressed, Origin, Received, Stored
+from node.model import Origin, Received, Stored
 from node.network.data_set import ReceivedData
 from node.network.dimse import received_data
+from node.network.ledger import Ledger, Refusal, name_of, origin_of
 from node.network.limits import Limits
 from node.network.server import Server, listen
+from node.network.tally import Timing
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ class Answer:
     status: int = status.SUCCESS
     comment: str = ""
     stored: Stored | None = None
+    timing: Timing | None = None
 
     @property
     def is_taken(self) -> bool:
@@ -57,34 +58,19 @@ class Answer:
         taken = (status.Category.SUCCESS, status.Category.WARNING)
         return status.category(self.status) in taken
 
+    @property
+    def taken(self) -> Stored | None:
+        """What was stored where the requestor is told so, else None."""
+        return self.stored if self.is_taken else None
 
-@dataclass(slots=True)
-class Tally:
-    """What was received, counted; add to it under the lock of whoever shares it."""
 
-    associations: int = 0
-    rejected: int = 0
-    instances: int = 0
-    refused: int = 0
-    compressed: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    kept: dict[str, int] = field(default_factory=dict)
-
-    def count(self, answer: Answer) -> None:
-        """Add one instance that was answered."""
-        stored = answer.stored
-        if stored is None or not answer.is_taken:
-            self.refused += 1
-            return
-        self.instances += 1
-        self.bytes_in += stored.received.byte_count
-        if isinstance(stored, Compressed):
-            self.compressed += 1
-            self.bytes_out += stored.byte_count
-        else:
-            self.bytes_out += stored.received.byte_count
-            self.kept[stored.reason.value] = self.kept.get(stored.reason.value, 0) + 1
+#: Answered by the upper layer itself (PS3.8 9.3.4).
+_NOT_WELL_FORMED = Refusal(
+    (1, 1, 1),
+    "the request is not well formed",
+    "its application context, AE titles or user information are not of the Standard: look at the "
+    "sender's settings",
+)
 
 
 class Admission(Protocol):
@@ -92,6 +78,9 @@ class Admission(Protocol):
 
     def admits(self, calling_ae_title: str, address: str) -> bool:
         """Tell whether this peer may send."""
+
+    def peer_name(self, calling_ae_title: str) -> str:
+        """Return as whom its instances are counted: one of a few names."""
 
     def has_room(self) -> bool:
         """Tell whether there is disk space for more."""
@@ -104,10 +93,7 @@ class StoreSCP:
         self._ae_title = ae_title
         self._receive = receive
         self._admission = admission
-        self._lock = threading.Lock()
-        # Everything since the start, and what each running association has sent.
-        self._total = Tally()
-        self._running: dict[Any, tuple[float, Tally]] = {}
+        self.ledger = Ledger()
 
     def listen(
         self,
@@ -124,6 +110,7 @@ class StoreSCP:
             ae_title=self._ae_title,
             handlers=[
                 (evt.EVT_REQUESTED, self._requested),
+                (evt.EVT_REJECTED, self._not_well_formed),
                 (evt.EVT_ESTABLISHED, self._established),
                 (evt.EVT_CONN_CLOSE, self._ended),
                 (evt.EVT_C_STORE, self._store),
@@ -137,12 +124,6 @@ class StoreSCP:
             share_port=share_port,
         )
 
-    @property
-    def tally(self) -> Tally:
-        """What was received since the start; a copy."""
-        with self._lock:
-            return replace(self._total, kept=dict(self._total.kept))
-
     def _requested(self, event: Any) -> None:
         """Decide on an A-ASSOCIATE-RQ before pynetdicom negotiates it."""
         assoc = event.assoc
@@ -150,57 +131,44 @@ class StoreSCP:
         if refusal is None:
             assoc.acceptor.supported_contexts = _supported(assoc.requestor.requested_contexts)
             return
-        code, why = refusal
-        log.warning("%s rejected: %s", _name(assoc), why)
-        with self._lock:
-            self._total.rejected += 1
-        assoc.acse.send_reject(*code)
+        self.ledger.reject(assoc, refusal)
+        assoc.acse.send_reject(*refusal.code)
 
-    def _refusal(self, origin: Origin) -> tuple[tuple[int, int, int], str] | None:
-        """Return the A-ASSOCIATE-RJ code and the reason with its mend; None to accept."""
+    def _not_well_formed(self, event: Any) -> None:
+        """Note a request that was rejected before anybody looked who asks."""
+        self.ledger.reject(event.assoc, _NOT_WELL_FORMED)
+
+    def _refusal(self, origin: Origin) -> Refusal | None:
+        """Return why not, or None to accept."""
         if origin.called_ae_title != self._ae_title:
-            return (1, 1, 7), (
-                f"called AE title {origin.called_ae_title} is not ours, we are {self._ae_title}; "
-                "change it at the sender, or node.ae_title here"
+            return Refusal(
+                (1, 1, 7),
+                "called AE title is not ours",
+                f"it called {origin.called_ae_title}, we are {self._ae_title}: change it at the "
+                "sender, or node.ae_title here",
             )
         if not self._admission.admits(origin.calling_ae_title, origin.address):
-            return (1, 1, 3), (
-                "not in the list of peers; add a [[peer]] with this AE title and address"
+            return Refusal(
+                (1, 1, 3),
+                "not in the list of peers",
+                "if it may send, add a [[peer]] with "
+                f'ae_title = "{origin.calling_ae_title}", address = "{origin.address}"',
             )
         if not self._admission.has_room():
-            return (2, 3, 1), "free disk space is below the reserve; make room"
+            return Refusal((2, 3, 1), "free disk space is below the reserve", "make room")
         return None
 
     def _established(self, event: Any) -> None:
-        with self._lock:
-            self._total.associations += 1
-            self._running[event.assoc] = (time.monotonic(), Tally())
+        self.ledger.begin(event.assoc)
         event.assoc.on_refused = lambda: self._count(event.assoc, Answer(status.PROCESSING_FAILURE))
 
     def _count(self, assoc: Any, answer: Answer) -> None:
-        with self._lock:
-            self._total.count(answer)
-            if assoc in self._running:
-                self._running[assoc][1].count(answer)
+        peer = self._admission.peer_name(origin_of(assoc).calling_ae_title)
+        self.ledger.count(assoc, answer.taken, peer, answer.timing)
 
     def _ended(self, event: Any) -> None:
-        """Log the one line of an association."""
         event.assoc.on_refused = None
-        with self._lock:
-            since, tally = self._running.pop(event.assoc, (0.0, None))
-        if tally is None:
-            return
-        seconds = max(time.monotonic() - since, 1e-6)
-        log.info(
-            "%s sent %d instances, %d refused, %d compressed, %.1f MB -> %.1f MB, %.1f MB/s",
-            _name(event.assoc),
-            tally.instances,
-            tally.refused,
-            tally.compressed,
-            tally.bytes_in / 1e6,
-            tally.bytes_out / 1e6,
-            tally.bytes_in / 1e6 / seconds,
-        )
+        self.ledger.end(event.assoc)
 
     def _store(self, event: Any) -> Dataset:
         request = event.request
@@ -211,12 +179,13 @@ class StoreSCP:
             byte_count=0,
             origin=origin_of(event.assoc),
         )
-        answer = self._answer(event, received)
+        with self.ledger.working():
+            answer = self._answer(event, received)
         self._count(event.assoc, answer)
         if not answer.is_taken:
             log.warning(
                 "%s: %s answered with %s: %s",
-                _name(event.assoc),
+                name_of(event.assoc),
                 received.sop_instance_uid,
                 status.describe(answer.status),
                 answer.comment,
@@ -230,27 +199,12 @@ class StoreSCP:
             return Answer(failure.dimse_status, str(failure))
         except Exception:
             # A defect of ours must not cost the association its other instances.
-            log.exception("%s: an instance could not be received", _name(event.assoc))
+            log.exception("%s: an instance could not be received", name_of(event.assoc))
             return Answer(status.PROCESSING_FAILURE, "internal error")
 
     @staticmethod
     def _echo(_: Any) -> int:
         return status.SUCCESS
-
-
-def _name(assoc: Any) -> str:
-    """Return who is at the other end, as every log line of an association begins."""
-    origin = origin_of(assoc)
-    return f"{origin.calling_ae_title}@{origin.address}"
-
-
-def origin_of(assoc: Any) -> Origin:
-    """Return whose association this is."""
-    return Origin(
-        calling_ae_title=assoc.requestor.primitive.calling_ae_title.strip(),
-        called_ae_title=assoc.requestor.primitive.called_ae_title.strip(),
-        address=assoc.requestor.address,
-    )
 
 
 def _response(answer: Answer) -> Dataset:

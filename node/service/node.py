@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from types import TracebackType
 
 from node.delivery.loop import Progress
-from node.network.store_scp import Tally
+from node.network.tally import Tally
 from node.pixels.codecs import check_installed
 from node.service.bell import Bell
 from node.service.deliverer import Deliverer

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from dataclasses import replace
 
 from node.dicom import identity, uids
@@ -18,6 +19,7 @@ from node.errors import OutOfResources
 from node.model import Compressed, KeepReason, Kept, Received, Stored
 from node.network.data_set import ReceivedData
 from node.network.store_scp import Answer
+from node.network.tally import Timing
 from node.pixels.files import Written, write_file, write_unread
 from node.pixels.policy import Options
 from node.service.bell import Bell
@@ -45,13 +47,16 @@ class Pipeline:
         try:
             self.require_room()
             with self._spool.begin() as incoming:
+                began = time.perf_counter()
                 stored = self.write(received, scanned, data, incoming)
+                written = time.perf_counter()
                 incoming.commit()
+                timing = Timing(encode=written - began, store=time.perf_counter() - written)
         except OSError as failure:
             log.error("cannot store: %s", failure)
             raise OutOfResources(f"cannot store: {failure.strerror or failure}") from failure
         self._bell.ring()
-        return Answer(stored=stored)
+        return Answer(stored=stored, timing=timing)
 
     def ring(self) -> None:
         """Wake the deliverer: an entry was committed."""
@@ -73,7 +78,7 @@ class Pipeline:
             written = write_unread(data.buffer, meta, incoming.file, data.release)
         else:
             written = write_file(scanned, meta, incoming.file, self._options, data.release)
-        return _stored(replace(received, byte_count=data.nbytes), written)
+        return _stored(_described(received, scanned, data), written)
 
 
 def checked(received: Received, data: ReceivedData) -> EncodedDataSet:
@@ -94,6 +99,10 @@ def file_meta(received: Received, ae_title: str) -> FileMeta:
         sending_ae_title=received.origin.calling_ae_title,
         receiving_ae_title=received.origin.called_ae_title,
     )
+
+
+def _described(received: Received, scanned: EncodedDataSet, data: ReceivedData) -> Received:
+    return replace(received, byte_count=data.nbytes, modality=scanned.modality or "")
 
 
 #: These say that something is wrong with an encoder or a decoder, not with the instance.

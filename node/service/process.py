@@ -60,7 +60,12 @@ class Receiving:
 
     def report(self) -> Report:
         """Say what was received."""
-        return Report(tally=self._receiver.tally, active_associations=self._receiver.associations)
+        return Report(
+            tally=self._receiver.tally,
+            active_associations=self._receiver.associations,
+            at_work=self._receiver.at_work,
+            turned_away=self._receiver.turned_away,
+        )
 
     def stop(self, *, quietly: bool) -> None:
         """Take no new association and let those that run end."""

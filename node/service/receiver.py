@@ -12,7 +12,8 @@ from dataclasses import replace
 from node.delivery.relay import Relay
 from node.network.limits import Limits
 from node.network.server import Server
-from node.network.store_scp import Receive, StoreSCP, Tally
+from node.network.store_scp import Receive, StoreSCP
+from node.network.tally import OTHER, Tally
 from node.pixels.policy import Options
 from node.service.bell import Bell
 from node.service.destinations import codec_workers, peer_of, queued_destinations
@@ -48,6 +49,10 @@ class Receiver:
         """Tell whether this peer may send."""
         return self._settings.admits(calling_ae_title, address)
 
+    def peer_name(self, calling_ae_title: str) -> str:
+        """Return the AE title where it is in the list of peers."""
+        return self._settings.peer_name(calling_ae_title) or OTHER
+
     def has_room(self) -> bool:
         """Tell whether there is disk space for more."""
         return has_room(self._spool, self._settings.spool)
@@ -64,12 +69,22 @@ class Receiver:
     @property
     def tally(self) -> Tally:
         """What was received since the start."""
-        return self._scp.tally
+        return self._scp.ledger.tally
 
     @property
     def associations(self) -> int:
         """How many associations run."""
         return self._server.active if self._server else 0
+
+    @property
+    def at_work(self) -> int:
+        """How many instances are being received, encoded or stored now."""
+        return self._scp.ledger.at_work
+
+    @property
+    def turned_away(self) -> dict[str, int]:
+        """How many connections never became an association, by reason."""
+        return dict(self._server.turned_away) if self._server else {}
 
     def tick(self) -> None:
         """Do what has to be done about once a second."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from node.delivery.loop import Progress
-from node.network.store_scp import Tally
+from node.network.tally import Tally, merge
 
 #: A destination's last error is cut to so many characters, which keeps a report short.
 _ERROR_LENGTH = 200
@@ -24,6 +24,8 @@ class Report:
 
     tally: Tally = field(default_factory=Tally)
     active_associations: int = 0
+    at_work: int = 0
+    turned_away: dict[str, int] = field(default_factory=dict)
     destinations: dict[str, Progress] = field(default_factory=dict)
 
     def encode(self) -> bytes:
@@ -39,8 +41,10 @@ class Report:
         try:
             fields = json.loads(line)
             return cls(
-                tally=Tally(**fields["tally"]),
+                tally=Tally.decode(fields["tally"]),
                 active_associations=fields["active_associations"],
+                at_work=fields["at_work"],
+                turned_away=fields["turned_away"],
                 destinations={
                     name: Progress(**progress) for name, progress in fields["destinations"].items()
                 },
@@ -52,16 +56,16 @@ class Report:
 def total(reports: Iterable[Report]) -> Report:
     """Return the sum of what several processes reported."""
     result = Report()
-    for report in reports:
-        mine, theirs = result.tally, report.tally
-        mine.associations += theirs.associations
-        mine.rejected += theirs.rejected
-        mine.instances += theirs.instances
-        mine.refused += theirs.refused
-        mine.compressed += theirs.compressed
-        mine.bytes_in += theirs.bytes_in
-        mine.bytes_out += theirs.bytes_out
-        mine.kept = dict(Counter(mine.kept) + Counter(theirs.kept))
+    each = list(reports)
+    result.tally = merge(report.tally for report in each)
+    for report in each:
         result.active_associations += report.active_associations
+        result.at_work += report.at_work
+        result.turned_away = dict(Counter(result.turned_away) + Counter(report.turned_away))
         result.destinations |= report.destinations
     return result
+
+
+def ended(report: Report) -> Report:
+    """Return what stays of the last report of a process that is gone: all that it had done."""
+    return replace(report, active_associations=0, at_work=0)

@@ -68,7 +68,7 @@ def snapshot(
         is_ready=ready and room,
         associations=report.active_associations,
         associations_total=tally.associations,
-        rejected_total=tally.rejected,
+        rejected_total=sum(tally.rejections.values()),
         instances_total=tally.instances,
         refused_total=tally.refused,
         compressed_total=tally.compressed,

@@ -32,7 +32,7 @@ from node.service.destinations import require_writable
 from node.service.node import open_spool
 from node.service.process import DRAIN_SECONDS
 from node.service.receiver import options_of
-from node.service.report import Report, total
+from node.service.report import Report, ended, total
 from node.service.status import Snapshot, snapshot
 from node.service.web import StatusServer
 from node.settings import Settings
@@ -188,8 +188,7 @@ class Supervisor:
     def _bury(self, child: Child, now: float) -> None:
         """Take leave of a child that ended, and plan its successor unless it was told to go."""
         if child.report is not None:
-            self._past = total([self._past, child.report])
-            self._past.active_associations = 0
+            self._past = total([self._past, ended(child.report)])
         child.close()
         if child in self._leaving:
             self._leaving.remove(child)

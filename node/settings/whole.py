@@ -88,6 +88,11 @@ class Settings(Section):
             return True  # without a list we listen on loopback only: `conflicts` sees to it
         return any(peer.admits(calling_ae_title, address) for peer in self.peers)
 
+    def peer_name(self, calling_ae_title: str) -> str | None:
+        """Return that title where it is in the list of peers."""
+        known = any(peer.ae_title == calling_ae_title for peer in self.peers)
+        return calling_ae_title if known else None
+
     def calling_ae_title(self, destination: NetworkDestination) -> str:
         """Return the AE title by which we call that destination."""
         return destination.calling_ae_title or self.node.ae_title

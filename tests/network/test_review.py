@@ -27,7 +27,8 @@ from node.network.data_set import Assembly
 from node.network.limits import Limits
 from node.network.sending import _comment_of
 from node.network.server import Server, listen
-from node.network.store_scp import Answer, StoreSCP, Tally
+from node.network.store_scp import Answer, StoreSCP
+from node.network.tally import Tally
 
 LIMITS = Limits(instance_bytes=1000, artim_seconds=2, close_seconds=0.2, refuse_seconds=0.5)
 
@@ -119,7 +120,7 @@ def test_peer_that_takes_hardly_a_byte_is_refused(length: int, monkeypatch) -> N
 
 
 def test_what_no_handler_saw_is_counted_as_refused(tmp_path: Path, caplog) -> None:
-    admission = SimpleNamespace(admits=lambda *_: True, has_room=lambda: True)
+    admission = SimpleNamespace(admits=lambda *_: True, has_room=lambda: True, peer_name=str)
     scp = StoreSCP("GUARDED", lambda received, data: Answer(0xA700), admission)
     server = scp.listen(("127.0.0.1", 0), limits=LIMITS, spill=tmp_path)
     try:
@@ -130,7 +131,7 @@ def test_what_no_handler_saw_is_counted_as_refused(tmp_path: Path, caplog) -> No
             assert peer.receive() == status(0xA700)
             peer.send([message(1, store_rq(sop_instance=b"x/y"), bytes(20))])
             assert peer.receive() == status(0x0117)
-            assert scp.tally.refused == 2
+            assert scp.ledger.tally.refused == 2
             peer.send([RELEASE_RQ])
             peer.until_closed()
     finally:
@@ -151,5 +152,5 @@ def test_only_what_was_taken_counts_as_an_instance() -> None:
     kept = Kept(received=received, reason=KeepReason.NOT_SMALLER)
     tally = Tally()
     for code in (0x0000, 0xB000, 0xA700, 0xC000):
-        tally.count(Answer(code, stored=kept))
+        tally.count(Answer(code, stored=kept).taken)
     assert (tally.instances, tally.refused, tally.bytes_in) == (2, 2, 20)

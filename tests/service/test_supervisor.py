@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from node.network.store_scp import Tally
+from node.network.tally import Tally
 from node.service import children, systemd
 from node.service.bell import Bell
 from node.service.children import DELIVERER, RECEIVER, Child
