@@ -31,6 +31,12 @@ def pytest_report_header() -> list[str]:
 COUNTED = pytest.StashKey[list[str]]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--long", action="store_true", help="the long forms of the fault tests, over an hour"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[COUNTED] = []
 
