@@ -7,7 +7,6 @@ from pathlib import Path
 
 import peers
 import pytest
-
 from faults.serving import Downstream
 
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import instances
-
 from faults.made import Instance
+
 from node.dicom.status import Category, category
 from node.pixels.stored import data_set_in, opened
 

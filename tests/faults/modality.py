@@ -17,9 +17,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import peers
-
 from faults.ledger import Ledger
 from faults.made import Instance, made
+
 from node.dicom.contexts import Proposal
 from node.errors import NodeError
 from node.network.store_scu import Peer, StoreSCU, connect

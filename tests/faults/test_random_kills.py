@@ -17,11 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from peers import wait_until
-
 from faults.ledger import Ledger, Told, Verdict, at_downstream, in_archive, visible
 from faults.modality import Sending
 from faults.serving import DELIVERER, RECEIVER, SUPERVISOR, Downstream, Served, kill, served
+from peers import wait_until
 
 #: A child is killed at the latest so many seconds after the one before.
 _LATEST = 0.25
