@@ -28,6 +28,7 @@ SUMMARIES = {
     "serve": "Run a node: receive, compress, keep, forward.",
     "check": "Find every error in a settings file.",
     "config": "Show the settings: those that hold, or all there are.",
+    "queue": "Look at what waits or failed; try it again, drop it, pause a destination.",
     "echo": "Ask a peer whether it is there (C-ECHO).",
     "send": "Send files and folders to a peer (C-STORE).",
     "compress": "Compress files and folders on this machine.",

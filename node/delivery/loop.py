@@ -6,6 +6,9 @@ and counts as a failure of that entry. An entry leaves the queue only when it wa
 refused for good and then kept with the reason. An entry whose bytes are not what was written, or
 that does not say what was written, is set aside and never sent.
 
+A destination that people have paused rests until they let it go on; an entry that they took out of
+the queue is passed over.
+
 A destination that fails as a whole is left alone for a back-off. An entry that fails alone is
 tried again after the others when its own back-off is over, and set aside after
 `ATTEMPTS_FOR_ONE_INSTANCE` tries; where it may be the destination that failed (`InDoubt`), only if
@@ -16,6 +19,7 @@ none gets through there is a back-off of the destination too.
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 import time
@@ -128,14 +132,17 @@ class Loop:
 
     def _pass(self) -> bool:
         """Go through the queue once; return whether anything was there to do."""
-        entries = self._ready()
+        entries = [] if self._is_paused() else self._ready()
         for at in range(0, len(entries), BATCH):
             batch = entries[at : at + BATCH]
             self._begin(batch)
             for entry in batch:
-                if self.stop.is_set() or not self._one(entry):
+                if self.stop.is_set() or self._is_paused() or not self._one(entry):
                     return True
         return bool(entries)
+
+    def _is_paused(self) -> bool:
+        return self.spool.paused(self.destination.name)
 
     def _ready(self) -> list[Entry]:
         """Return what can be tried now: first what has not failed, then what is due again."""
@@ -156,7 +163,7 @@ class Loop:
     def _rest(self) -> None:
         """Wait for the bell, but not longer than until an entry is due again."""
         seconds = self.look_every_seconds
-        if self._waiting:
+        if self._waiting and not self._is_paused():
             first = min(one.due for one in self._waiting.values()) - time.monotonic()
             self.progress.waiting_for_seconds = max(0.0, first)
             seconds = min(seconds, self.progress.waiting_for_seconds)
@@ -180,9 +187,15 @@ class Loop:
         try:
             return self._settle(entry, self._outcome(entry))
         except OSError as failure:
+            if self._is_gone(entry):
+                return True
             # The entry stays queued.
             self._back_off(f"the spool cannot be written: {failure.strerror or failure}")
             return False
+
+    def _is_gone(self, entry: Entry) -> bool:
+        """Tell whether a human removed the entry from the queue meanwhile."""
+        return self.spool.is_mounted() and not os.path.lexists(entry.path)
 
     def _settle(self, entry: Entry, outcome: Outcome | None) -> bool:
         match outcome:
@@ -195,6 +208,8 @@ class Loop:
                 self.spool.refused(entry, cause)
                 self._note_failure(cause, entry)
                 self.progress.failures_in_a_row = 0
+            case Deferred() if self._is_gone(entry):
+                pass
             case Deferred(cause=cause, whole_destination=True):
                 self._back_off(cause)
                 return False
@@ -222,6 +237,8 @@ class Loop:
                 return None
         except CannotUnderstand:
             return None
+        except FileNotFoundError:
+            raise
         except OSError as failure:
             cause = f"the spool cannot be read: {failure.strerror or failure}"
             return Deferred(destination=name, cause=cause, whole_destination=True)
@@ -242,7 +259,7 @@ class Loop:
         is_certain = not in_doubt or (others_got_through and not is_destination)
         waiting.tries += not (in_doubt and is_destination)
         if is_certain and waiting.tries >= ATTEMPTS_FOR_ONE_INSTANCE:
-            self.spool.refused(entry, f"{cause} (after {waiting.tries} tries)")
+            self.spool.refused(entry, f"{cause} (after {waiting.tries} tries)", waiting.tries)
             self._note_failure(f"{cause}: set aside after {waiting.tries} tries", entry)
             return True
         delay = self.backoff.delay(max(1, waiting.tries), random.random())

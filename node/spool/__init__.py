@@ -5,7 +5,8 @@ and rename. See `states.py` for the table of states.
 """
 
 from node.spool.durable import NO_LINKS, Disk, Durability
-from node.spool.spool import Entry, FailedEntry, Incoming, Recovered, Spool
+from node.spool.entries import Entry, FailedEntry, Recovered
+from node.spool.spool import Incoming, Spool
 from node.spool.states import State
 
 __all__ = [

@@ -12,50 +12,22 @@ of the received name, in two of them, which `recover` and `fan_out` repeat witho
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
-import json
 import os
 import time
-import uuid
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from node.errors import CannotWrite
+from node.spool import marker, reasons
 from node.spool.durable import Disk
+from node.spool.entries import SUFFIX, Entry, FailedEntry, Recovered, time_part
 from node.spool.states import State, Step, after
 
-_SUFFIX = ".dcm"
-_MARKER = "spool.json"
-_FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One instance in the spool. `name` sorts by time of receipt; `destination` is "" if none."""
-
-    name: str
-    state: State
-    path: Path
-    destination: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedEntry:
-    """An entry that a destination refused for good, with the reason."""
-
-    entry: Entry
-    cause: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recovered:
-    """What a restart found: incomplete entries removed, entries that go on."""
-
-    removed: int
-    received: int
+_PAUSED = "paused"
+#: So many entries are brought into a state before its folder is synced and their old names go.
+_AT_ONCE = 1000
 
 
 class Incoming:
@@ -108,9 +80,9 @@ class Spool:
         self.root = root
         self.disk = disk
         self._counter = itertools.count()
-        if create and not (root / _MARKER).exists():
-            self._make()
-        self._identity = self._open()
+        if create:
+            marker.make(root, disk)
+        self._identity = marker.identity(root)
 
     @property
     def incoming_folder(self) -> Path:
@@ -119,17 +91,17 @@ class Spool:
 
     def begin(self) -> Incoming:
         """Start a new entry."""
-        name = f"{time.time_ns():020d}-{os.getpid():07d}-{next(self._counter):09d}{_SUFFIX}"
+        name = f"{time_part(time.time_ns())}-{os.getpid():07d}-{next(self._counter):09d}{SUFFIX}"
         path = self.root / State.INCOMING / name
         return Incoming(self, path, self.disk.create(path))
 
     def received(self) -> Iterator[Entry]:
         """Yield the entries that were not yet handed to destinations, oldest first."""
-        return self._list(State.RECEIVED)
+        return self.entries(State.RECEIVED)
 
     def queued(self, destination: str) -> Iterator[Entry]:
         """Yield the entries that wait for `destination`, oldest first."""
-        return self._list(State.QUEUED, destination)
+        return self.entries(State.QUEUED, destination)
 
     def fan_out(self, entries: Sequence[Entry], destinations: Collection[str]) -> None:
         """Queue received entries for every destination, then let go of their received names.
@@ -139,13 +111,7 @@ class Spool:
         if not destinations:
             return
         for destination in destinations:
-            for entry in entries:
-                state = after(entry.state, Step.FAN_OUT)
-                assert state is not None
-                # The link is there already where a crash interrupted an earlier fan-out.
-                with contextlib.suppress(FileExistsError):
-                    self.disk.link(entry.path, self.root / state / destination / entry.name)
-            self.disk.sync_folder(self.root / State.QUEUED / destination)
+            self._link(entries, Step.FAN_OUT, destination)
         for entry in entries:
             self.disk.remove(entry.path)
 
@@ -153,16 +119,15 @@ class Spool:
         """Let go of an entry that its destination has."""
         self._remove(entry, Step.DELIVERED)
 
-    def refused(self, entry: Entry, cause: str) -> None:
+    def refused(self, entry: Entry, cause: str, tries: int = 1) -> None:
         """Keep an entry that its destination will not take, with the reason beside it."""
-        reason = self._cause_path(entry)
-        with contextlib.suppress(FileExistsError):
-            descriptor = self.disk.create(reason)
-            with open(descriptor, "w", encoding="utf-8") as file:
-                json.dump({"cause": cause}, file)
-                file.flush()
-                self.disk.sync_file(descriptor)
-        self._step(entry, Step.REFUSED)
+        failed = self._path(State.FAILED, entry)
+        reasons.write(failed, cause, tries, self.disk)
+        try:
+            self._step(entry, Step.REFUSED)
+        except OSError:
+            self.disk.remove(reasons.path_of(failed))
+            raise
 
     def damaged(self, entry: Entry) -> None:
         """Set aside an entry that is not what was written."""
@@ -170,21 +135,45 @@ class Spool:
 
     def failed(self, destination: str) -> Iterator[FailedEntry]:
         """Yield the entries that `destination` refused for good, oldest first."""
-        for entry in self._list(State.FAILED, destination):
-            cause = "not recorded"
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                cause = str(json.loads(self._cause_path(entry).read_text("utf-8"))["cause"])
-            yield FailedEntry(entry=entry, cause=cause)
+        return map(reasons.read, self.entries(State.FAILED, destination))
 
-    def retry(self, entry: Entry) -> None:
-        """Queue a failed entry again."""
-        self._step(entry, Step.RETRY)
-        self.disk.remove(self._cause_path(entry))
+    def reason(self, entry: Entry) -> FailedEntry:
+        """Return why an entry failed."""
+        return reasons.read(entry)
 
-    def drop(self, entry: Entry) -> None:
-        """Remove a failed entry for good: a human decided so."""
-        self._remove(entry, Step.DROP)
-        self.disk.remove(self._cause_path(entry))
+    def retry(self, *entries: Entry) -> None:
+        """Queue failed entries of one destination again."""
+        for some in _in_parts(entries):
+            self._link(some, Step.RETRY, some[0].destination)
+            for entry in some:
+                self.disk.remove(entry.path)
+                self.disk.remove(reasons.path_of(entry.path))
+
+    def drop(self, *entries: Entry) -> None:
+        """Remove entries for good: a human decided so. When this returns they stay away."""
+        for entry in entries:
+            self._remove(entry, Step.DROP)
+            if entry.state is State.FAILED:
+                self.disk.remove(reasons.path_of(entry.path))
+        for folder in {entry.path.parent for entry in entries}:
+            self.disk.sync_folder(folder)
+
+    def pause(self, destination: str) -> None:
+        """Let a destination rest until `resume`, over restarts too; it goes on being queued for."""
+        self.disk.make_folder(self.root / _PAUSED)
+        with contextlib.suppress(FileExistsError):
+            os.close(self.disk.create(self.root / _PAUSED / destination))
+        self.disk.sync_folder(self.root / _PAUSED)
+
+    def resume(self, destination: str) -> None:
+        """End a pause; harmless where there is none."""
+        if self.paused(destination):
+            self.disk.remove(self.root / _PAUSED / destination)
+            self.disk.sync_folder(self.root / _PAUSED)
+
+    def paused(self, destination: str) -> bool:
+        """Tell whether a destination rests because a human decided so."""
+        return os.path.lexists(self.root / _PAUSED / destination)
 
     def add_destination(self, name: str) -> None:
         """Make the folders of a destination."""
@@ -204,87 +193,54 @@ class Spool:
         return Recovered(removed=removed, received=sum(1 for _ in self.received()))
 
     def lock(self) -> int:
-        """Take the spool for this node and return the descriptor that holds it.
-
-        It is released when the last process that inherited the descriptor is gone.
-        Raises `CannotWrite` where another node has it.
-        """
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self.root / "lock", flags, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise CannotWrite(
-                f"another node is running on the state directory {self.root.parent}: "
-                "stop it, or give this one a state directory of its own (--state DIR)"
-            ) from None
-        return descriptor
+        """Take the spool for this node; see `marker.lock`."""
+        return marker.lock(self.root)
 
     def is_mounted(self) -> bool:
         """Tell whether this spool is still there: an unmounted disk shows another folder."""
         try:
-            return self._open() == self._identity
+            return marker.identity(self.root) == self._identity
         except CannotWrite:
             return False
 
-    def _make(self) -> None:
-        try:
-            self._create()
-        except OSError as failure:
-            raise self._unusable(failure) from failure
-
-    def _open(self) -> str:
-        """Return the identity of the spool at this root; raises `CannotWrite`."""
-        try:
-            marker = json.loads((self.root / _MARKER).read_text("utf-8"))
-        except OSError as failure:
-            raise self._unusable(failure) from failure
-        except ValueError as failure:
-            raise CannotWrite(f"{self.root / _MARKER} is damaged: restore it") from failure
-        if marker.get("format") != _FORMAT:
-            raise CannotWrite(
-                f"the spool {self.root} was written by a later version of dcmpress: "
-                "use that version, or another state directory"
-            )
-        return str(marker.get("uuid"))
-
-    def _unusable(self, failure: OSError) -> CannotWrite:
-        return CannotWrite(
-            f"the spool {self.root} cannot be used: {failure.strerror or failure}; "
-            "check that its disk is mounted and that the folder belongs to the user that "
-            "runs dcmpress"
-        )
-
-    def _create(self) -> None:
-        self.disk.make_folder(self.root)
-        for state in State:
-            self.disk.make_folder(self.root / state)
-        draft = self.root / f"{_MARKER}.{os.getpid()}"
-        with open(self.disk.create(draft), "w", encoding="utf-8") as file:
-            json.dump({"format": _FORMAT, "uuid": str(uuid.uuid4())}, file)
-            file.flush()
-            self.disk.sync_file(file.fileno())
-        self.disk.replace(draft, self.root / _MARKER)
-
-    def _list(self, state: State, destination: str = "") -> Iterator[Entry]:
+    def entries(self, state: State, destination: str = "") -> Iterator[Entry]:
+        """Yield the entries in one state, oldest first."""
         folder = self.root / state / destination
         try:
             with os.scandir(folder) as found:
                 names = sorted(
                     item.name
                     for item in found
-                    if item.name.endswith(_SUFFIX) and item.is_file(follow_symlinks=False)
+                    if item.name.endswith(SUFFIX) and item.is_file(follow_symlinks=False)
                 )
         except FileNotFoundError:
             return
         for name in names:
             yield Entry(name, state, folder / name, destination)
 
+    def find(self, state: State, destination: str, name: str) -> Entry | None:
+        """Return the entry of that name, or None where there is none in that state."""
+        if not name.endswith(SUFFIX) or os.path.basename(name) != name:
+            return None
+        entry = Entry(name, state, self.root / state / destination / name, destination)
+        return entry if os.path.isfile(entry.path) else None
+
+    def _link(self, entries: Sequence[Entry], step: Step, destination: str) -> None:
+        """Give entries the name of their next state too, and make those names durable."""
+        for entry in entries:
+            state = after(entry.state, step)
+            assert state is not None
+            # The link is there already where a crash interrupted an earlier run.
+            with contextlib.suppress(FileExistsError):
+                self.disk.link(entry.path, self.root / state / destination / entry.name)
+        for state in {after(entry.state, step) for entry in entries}:
+            assert state is not None
+            self.disk.sync_folder(self.root / state / destination)
+
     def _step(self, entry: Entry, step: Step) -> Entry:
         state = after(entry.state, step)
         assert state is not None
-        path = self.root / state / entry.destination / entry.name
+        path = self._path(state, entry)
         self.disk.move(entry.path, path)
         return Entry(entry.name, state, path, entry.destination)
 
@@ -293,5 +249,9 @@ class Spool:
         assert following is None
         self.disk.remove(entry.path)
 
-    def _cause_path(self, entry: Entry) -> Path:
-        return self.root / State.FAILED / entry.destination / f"{entry.name}.json"
+    def _path(self, state: State, entry: Entry) -> Path:
+        return self.root / state / entry.destination / entry.name
+
+
+def _in_parts(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    return (entries[at : at + _AT_ONCE] for at in range(0, len(entries), _AT_ONCE))

@@ -49,6 +49,9 @@ STEPS: dict[tuple[State, Step], State | None] = {
     (State.QUEUED, Step.DAMAGED): State.CORRUPT,
     (State.FAILED, Step.RETRY): State.QUEUED,
     (State.FAILED, Step.DROP): None,
+    # What a human may also throw away, and only when asked for by name.
+    (State.QUEUED, Step.DROP): None,
+    (State.CORRUPT, Step.DROP): None,
 }
 
 

@@ -1,0 +1,186 @@
+"""What people do with queues: look, try again, throw away, pause.
+
+Plain functions over a spool, for the command line and the status page. They are safe while the
+node runs and work while it does not: an entry is changed by a rename, a link or an unlink alone,
+and whoever else wanted it finds it gone. A running node sees every change within a second or two;
+nothing has to be rung. No patient data is shown.
+
+Raises `UsageError` for a destination that has no queue here, OSError where the spool cannot be
+read or written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from node.errors import CannotUnderstand, UsageError
+from node.pixels.stored import opened
+from node.spool import Entry, Spool, State
+
+#: The states that an entry of a destination can be in, as they are listed.
+STATES = (State.QUEUED, State.FAILED, State.CORRUPT)
+
+_DAMAGED = "its bytes are not what was written; it is never sent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One entry for people. UIDs are empty where its file cannot be read."""
+
+    name: str
+    state: State
+    destination: str
+    sop_instance_uid: str = ""
+    sop_class_uid: str = ""
+    transfer_syntax_uid: str = ""
+    byte_count: int = 0
+    age_seconds: float = 0.0
+    tries: int | None = None
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """How many entries one destination has, by state, and whether it rests."""
+
+    destination: str
+    queued: int
+    failed: int
+    corrupt: int
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What became of a request: the names that were changed, and those that could not be, why."""
+
+    changed: tuple[str, ...]
+    refused: dict[str, str]
+
+
+def require(spool: Spool, destination: str) -> None:
+    """Raise `UsageError` where `destination` has no queue here."""
+    there = spool.destinations()
+    if destination not in there:
+        known = ", ".join(there) or "none yet"
+        raise UsageError(f"there is no queue of {destination}; destinations here: {known}")
+
+
+def count(spool: Spool, destination: str) -> Count:
+    """Count the entries of one destination."""
+    require(spool, destination)
+    queued, failed, corrupt = (
+        sum(1 for _ in spool.entries(state, destination)) for state in STATES
+    )
+    return Count(
+        destination=destination,
+        queued=queued,
+        failed=failed,
+        corrupt=corrupt,
+        paused=spool.paused(destination),
+    )
+
+
+def listing(spool: Spool, destination: str, states: Collection[State] = STATES) -> Iterator[Listed]:
+    """Yield the entries of one destination, by state, the oldest first."""
+    require(spool, destination)
+    now = time.time()
+    for state in (state for state in STATES if state in states):
+        for entry in spool.entries(state, destination):
+            # One that has left meanwhile is no longer in the list.
+            with contextlib.suppress(FileNotFoundError):
+                yield _listed(spool, entry, now)
+
+
+def retry(spool: Spool, destination: str, names: Sequence[str] | None = None) -> Done:
+    """Queue failed entries again: those named, or all."""
+    chosen, refused = _choose(spool, destination, names, (State.FAILED,))
+    for name in refused:
+        if spool.find(State.CORRUPT, destination, name):
+            refused[name] = _DAMAGED
+        elif spool.find(State.QUEUED, destination, name):
+            refused[name] = "it is queued already"
+    spool.retry(*chosen)
+    return Done(changed=tuple(entry.name for entry in chosen), refused=refused)
+
+
+def drop(
+    spool: Spool, destination: str, names: Sequence[str] | None = None, *, queued: bool = False
+) -> Done:
+    """Remove failed and corrupt entries for good: those named, or all.
+
+    With `queued` those too that still wait to be delivered. What is being sent at this moment is
+    sent.
+    """
+    states = (State.FAILED, State.CORRUPT, *((State.QUEUED,) if queued else ()))
+    chosen, refused = _choose(spool, destination, names, states)
+    for name in refused:
+        if spool.find(State.QUEUED, destination, name):
+            refused[name] = "it waits to be delivered; say that queued entries are meant too"
+    spool.drop(*chosen)
+    return Done(changed=tuple(entry.name for entry in chosen), refused=refused)
+
+
+def pause(spool: Spool, destination: str) -> None:
+    """Let a destination rest; what is being sent is finished. It holds until `resume`."""
+    require(spool, destination)
+    spool.pause(destination)
+
+
+def resume(spool: Spool, destination: str) -> None:
+    """Let a destination go on."""
+    require(spool, destination)
+    spool.resume(destination)
+
+
+def _choose(
+    spool: Spool, destination: str, names: Sequence[str] | None, states: Sequence[State]
+) -> tuple[list[Entry], dict[str, str]]:
+    """Return the entries that are meant, and the names that mean none."""
+    require(spool, destination)
+    if names is None:
+        return [entry for state in states for entry in spool.entries(state, destination)], {}
+    chosen, missing = [], {}
+    for name in dict.fromkeys(names):
+        found = [spool.find(state, destination, name) for state in states]
+        entries = [entry for entry in found if entry]
+        chosen += entries
+        if not entries:
+            missing[name] = f"{destination} has no such entry"
+    return chosen, missing
+
+
+def _listed(spool: Spool, entry: Entry, now: float) -> Listed:
+    size = os.stat(entry.path, follow_symlinks=False).st_size
+    tries, cause = None, ""
+    if entry.state is State.FAILED:
+        failed = spool.reason(entry)
+        tries, cause = failed.tries, failed.cause
+    elif entry.state is State.CORRUPT:
+        cause = _DAMAGED
+    uids = _uids(entry)
+    return Listed(
+        name=entry.name,
+        state=entry.state,
+        destination=entry.destination,
+        sop_instance_uid=uids[0],
+        sop_class_uid=uids[1],
+        transfer_syntax_uid=uids[2],
+        byte_count=size,
+        age_seconds=max(0.0, now - entry.received_at),
+        tries=tries,
+        cause=cause,
+    )
+
+
+def _uids(entry: Entry) -> tuple[str, str, str]:
+    try:
+        with opened(entry.path) as instance:
+            meta = instance.meta
+    except (CannotUnderstand, OSError):
+        return "", "", ""
+    return meta.sop_instance_uid, meta.sop_class_uid, meta.transfer_syntax_uid

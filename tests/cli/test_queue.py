@@ -1,0 +1,116 @@
+"""`dcmpress queue`, as a person types it, beside a node that runs and one that does not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import instances
+import peers
+import pytest
+from peers import wait_until
+
+from node.cli import main
+from node.service.node import Node
+from node.settings import NetworkDestination, NodeSettings, Settings, SpoolSettings, StatusSettings
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def settings(state: Path) -> Settings:
+    pacs = NetworkDestination(
+        name="pacs",
+        ae_title="PACS",
+        host="127.0.0.1",
+        port=peers.free_port(),
+        retry_seconds=0.1,
+        retry_max_seconds=0.2,
+    )
+    return Settings(
+        node=NodeSettings(port=0, state_directory=state),
+        spool=SpoolSettings(durability="none", reserve_bytes=0, reserve_percent=0),
+        status=StatusSettings(port=0),
+        destinations=(pacs,),
+    )
+
+
+def queue(state: Path, *words: str) -> int:
+    return main(["queue", *words, "--state", str(state)])
+
+
+def listed(state: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    capsys.readouterr()
+    assert queue(state, "list", "--json") == 0
+    pacs: dict[str, object] = json.loads(capsys.readouterr().out)["pacs"]
+    return pacs
+
+
+def test_without_a_spool_it_says_where_it_looked(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert queue(state, "list") == 66
+    said = capsys.readouterr().err
+    assert str(state) in said
+    assert "--config" in said
+    assert not state.exists()
+
+
+WRONG = {
+    "no such destination": ["retry", "nobody", "--all"],
+    "neither names nor all": ["retry", "pacs"],
+    "names and all": ["retry", "pacs", "x.dcm", "--all"],
+    "nobody to ask": ["drop", "pacs", "--all"],
+    "a state that is none of a queue": ["list", "--only", "incoming"],
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_usage(case: str, state: Path, settings: Settings) -> None:
+    with Node(settings):
+        pass
+    assert queue(state, *WRONG[case]) == 2
+
+
+def test_a_queue_is_seen_paused_dropped_and_retried(
+    state: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Node(settings) as node:
+        assert queue(state, "pause", "pacs") == 0
+        for seed in range(2):
+            assert peers.send(node.address[1], instances.image(seed=seed)) == 0
+        wait_until(lambda: len(list(node.spool.queued("pacs"))) == 2, "both are queued")
+        fields = listed(state, capsys)
+        assert (fields["queued"], fields["paused"]) == (2, True)
+        first, second = fields["entries"]  # type: ignore[misc]
+        assert queue(state, "drop", "pacs", first["name"], "--yes") == 1
+        assert queue(state, "drop", "pacs", first["name"], "--queued", "--yes") == 0
+        assert [one.name for one in node.spool.queued("pacs")] == [second["name"]]
+        assert node.progress["pacs"].failures_in_a_row == 0
+        [entry] = node.spool.queued("pacs")
+        node.spool.refused(entry, "it said 0122")
+        assert queue(state, "list", "pacs", "--only", "failed") == 0
+        shown = capsys.readouterr().out
+        assert "pacs: 0 queued, 1 failed, 0 corrupt, paused" in shown
+        assert second["sop_instance_uid"] in shown
+        assert "it said 0122" in shown
+        assert queue(state, "retry", "pacs", "--all") == 0
+        assert queue(state, "resume", "pacs") == 0
+        wait_until(lambda: node.progress["pacs"].failures_in_a_row, "it is tried")
+    assert listed(state, capsys)["queued"] == 1
+
+
+def test_list_is_cut_at_its_limit(
+    state: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Node(settings) as node:
+        node.spool.pause("pacs")
+        for seed in range(3):
+            assert peers.send(node.address[1], instances.image(seed=seed)) == 0
+        wait_until(lambda: len(list(node.spool.queued("pacs"))) == 3, "all are queued")
+    assert queue(state, "list", "--limit", "2") == 0
+    assert "and 1 more" in capsys.readouterr().out
