@@ -22,10 +22,11 @@ from node.dicom import status
 from node.dicom.identity import identity_of, scan_any
 from node.dicom.part10 import Record
 from node.dicom.uids import is_uid
-from node.errors import CannotUnderstand
+from node.errors import CannotUnderstand, DecodingFailed
 from node.model import Deferred, Delivered, Failed, Outcome
 from node.pixels.files import check_digest
-from node.pixels.stored import StoredInstance, opened
+from node.pixels.stored import StoredInstance, opened, received_digest
+from node.pixels.workers import Run, here
 from node.spool import NO_LINKS, Disk, Entry
 
 log = logging.getLogger(__name__)
@@ -37,10 +38,11 @@ UNKNOWN = "unknown"
 class Archive:
     """One disk destination."""
 
-    def __init__(self, name: str, directory: Path, disk: Disk) -> None:
+    def __init__(self, name: str, directory: Path, disk: Disk, run: Run = here) -> None:
         self.name = name
         self._directory = directory
         self._disk = disk
+        self._run = run
         self._drafts = itertools.count()
 
     def begin(self, entries: Iterable[Entry]) -> None:
@@ -79,7 +81,7 @@ class Archive:
         self._disk.make_folder(place.parent)
         if self._take(entry, place):
             return Delivered(destination=self.name, status=status.SUCCESS)
-        if self._holds(place, record):
+        if self._holds(place, entry, record):
             self._secure(place)
             return Delivered(destination=self.name, status=status.SUCCESS, detail="there already")
         beside = place.with_name(f"{place.stem}~{record.sha256[:16]}.dcm")
@@ -90,7 +92,7 @@ class Archive:
                 place.stem,
                 beside.name,
             )
-        elif self._holds(beside, record):
+        elif self._holds(beside, entry, record):
             self._secure(beside)
         else:
             return Failed(destination=self.name, cause=f"{beside.name} is there with other content")
@@ -148,32 +150,26 @@ class Archive:
                 return draft, self._disk.create(draft)
         raise AssertionError("a counter does not end")
 
-    def _holds(self, place: Path, record: Record) -> bool:
-        """Tell whether the file at `place` is whole and has the content that `record` is of."""
+    def _holds(self, place: Path, entry: Entry, record: Record) -> bool:
+        """Tell whether the file at `place` is whole and has the content of the entry: as it is
+        stored, or as it was received.
+        """
         try:
             with opened(place) as there:
-                return _is_same(there.meta.record, record) and _is_whole(there)
-        except CannotUnderstand:
+                if there.meta.record is None or not _is_whole(there):
+                    return False
+                if there.meta.record.sha256 == record.sha256:
+                    return True
+                with opened(entry.path) as instance:
+                    ours = received_digest(instance, self._run)
+                return received_digest(there, self._run) == ours
+        except (CannotUnderstand, DecodingFailed):
             return False
         except OSError as failure:
             # A symbolic link is not followed, and not replaced.
             if failure.errno == errno.ELOOP:
                 return False
             raise
-
-
-def _is_same(there: Record | None, here: Record) -> bool:
-    """Tell whether both are of one data set: as it is stored, or as it was received."""
-    if there is None:
-        return False
-    return there.sha256 == here.sha256 or _received(there) == _received(here) is not None
-
-
-def _received(record: Record) -> tuple[str, int, int] | None:
-    came = record.as_received
-    if came is None:
-        return None
-    return came.transfer_syntax_uid, came.byte_count, came.crc32
 
 
 def _is_whole(there: StoredInstance) -> bool:

@@ -8,6 +8,7 @@ received.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import mmap
 import os
@@ -110,6 +111,15 @@ def data_set_in(
     if transfer_syntax_uid == received:
         return restored
     return _converted(b"".join(restored), received, transfer_syntax_uid)
+
+
+def received_digest(instance: StoredInstance, run: Run = here) -> tuple[str, bytes]:
+    """Return the transfer syntax in which `instance` was received, and the SHA-256 of that."""
+    received = _received_syntax(instance)
+    digest = hashlib.sha256()
+    for chunk in data_set_in(instance, received, run):
+        digest.update(chunk)
+    return received, digest.digest()
 
 
 def _as_received(instance: StoredInstance, run: Run) -> Iterable[Chunk]:

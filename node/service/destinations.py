@@ -70,7 +70,7 @@ def make(
 ) -> Destination:
     """Return what brings instances to `destination`; `run` says where codecs of others run."""
     if isinstance(destination, DiskDestination):
-        return Archive(destination.name, destination.directory, disk)
+        return Archive(destination.name, destination.directory, disk, run)
     return Forward(
         destination.name,
         peer_of(settings, destination),

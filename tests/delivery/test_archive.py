@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import zlib
 from pathlib import Path
 
 import instances
@@ -26,6 +27,9 @@ NO_LINKS = {
     "too many": errno.EMLINK,
 }
 
+RLE = Options()
+AS_RECEIVED = Options(transfer_syntax_uid="")
+
 
 class ApartDisk(Disk):
     """A disk whose archive cannot be reached by a link from the spool."""
@@ -38,7 +42,14 @@ class ApartDisk(Disk):
         raise OSError(self.error, os.strerror(self.error))
 
 
-def put(spool: Spool, ds: Dataset, *, uid: str | None = None, syntax: str = "") -> Entry:
+def put(
+    spool: Spool,
+    ds: Dataset,
+    *,
+    uid: str | None = None,
+    syntax: str = "",
+    options: Options = RLE,
+) -> Entry:
     """Commit `ds` and queue it; `uid` is what its File Meta says where that is another."""
     syntax = syntax or ExplicitVRLittleEndian
     meta = FileMeta(
@@ -47,7 +58,7 @@ def put(spool: Spool, ds: Dataset, *, uid: str | None = None, syntax: str = "") 
         transfer_syntax_uid=syntax,
     )
     with spool.begin() as incoming:
-        write_file(scan(instances.encoded(ds, syntax), syntax), meta, incoming.file, Options())
+        write_file(scan(instances.encoded(ds, syntax), syntax), meta, incoming.file, options)
         entry = incoming.commit()
     spool.fan_out([entry], ["disk"])
     return list(spool.queued("disk"))[-1]
@@ -124,6 +135,34 @@ def test_duplicates(error: str | None, tmp_path: Path, spool: Spool) -> None:
     first, second = names(tmp_path / "disk")
     assert first == f"1.2/1.3/{ds.SOPInstanceUID}.dcm"
     assert second.startswith(f"1.2/1.3/{ds.SOPInstanceUID}~")
+
+
+@pytest.mark.parametrize("order", [(RLE, AS_RECEIVED), (AS_RECEIVED, RLE)])
+def test_the_same_instance_stored_in_two_ways_is_one(
+    order: tuple[Options, Options], tmp_path: Path, spool: Spool
+) -> None:
+    to = archive(tmp_path / "disk")
+    ds = instances.image(StudyInstanceUID="1.2", SeriesInstanceUID="1.3")
+    first, second = (to.deliver(put(spool, ds, options=options)) for options in order)
+    assert isinstance(first, Delivered)
+    assert isinstance(second, Delivered)
+    assert second.detail == "there already"
+
+
+def test_a_checksum_that_agrees_is_no_proof(tmp_path: Path, spool: Spool) -> None:
+    to = archive(tmp_path / "disk")
+    ds = instances.image(StudyInstanceUID="1.2", SeriesInstanceUID="1.3")
+    assert isinstance(to.deliver(put(spool, ds)), Delivered)
+    before = zlib.crc32(instances.encoded(ds, ExplicitVRLittleEndian))
+    # The polynomial of CRC-32, added anywhere, leaves the remainder as it was.
+    polynomial = int(f"{0x104C11DB7:b}"[::-1], 2).to_bytes(5, "little")
+    changed = bytearray(ds.PixelData)
+    changed[100:105] = bytes(a ^ b for a, b in zip(changed[100:105], polynomial, strict=True))
+    ds.PixelData = bytes(changed)
+    assert zlib.crc32(instances.encoded(ds, ExplicitVRLittleEndian)) == before
+    outcome = to.deliver(put(spool, ds))
+    assert isinstance(outcome, Delivered)
+    assert outcome.detail == "kept both"
 
 
 @pytest.mark.parametrize("error", [None, *NO_LINKS])
