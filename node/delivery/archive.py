@@ -25,8 +25,8 @@ from node.dicom.uids import is_uid
 from node.errors import CannotUnderstand, DecodingFailed
 from node.model import Deferred, Delivered, Failed, Outcome
 from node.pixels.files import check_digest
+from node.pixels.policy import Run, here
 from node.pixels.stored import StoredInstance, opened, received_digest
-from node.pixels.workers import Run, here
 from node.spool import NO_LINKS, Disk, Entry
 
 log = logging.getLogger(__name__)

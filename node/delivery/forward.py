@@ -26,8 +26,8 @@ from node.errors import CannotUnderstand, DecodingFailed, PeerRefused, PeerUnrea
 from node.model import Deferred, Delivered, Failed, Outcome
 from node.network.sending import AssociationEnded, PeerTooSlow, StoreResponse
 from node.network.store_scu import Peer, StoreSCU, connect
+from node.pixels.policy import Run, here
 from node.pixels.stored import StoredInstance, data_set_in, native_syntaxes, opened
-from node.pixels.workers import Run, here
 from node.spool import Entry
 
 log = logging.getLogger(__name__)

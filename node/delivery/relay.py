@@ -13,7 +13,7 @@ from pathlib import Path
 from node.delivery.forward import Forward
 from node.network.sending import StoreResponse
 from node.network.store_scu import Peer
-from node.pixels.workers import Run, here
+from node.pixels.policy import Run, here
 
 #: An idle association is released after so many seconds: peers count them.
 IDLE_SECONDS = 1.0

@@ -6,15 +6,15 @@ table: PS3.5 Table 8.2.2-1 for RLE Lossless and its neighbours, as pydicom's `EN
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from pydicom.pixels.encoders.base import ENCODING_PROFILES
 from pydicom.uid import UID
 
 from node.dicom import uids
 from node.model import KeepReason
-from node.pixels.workers import Run, here
 
 #: No encoded frame is shorter: the header of an RLE frame (PS3.5 G.5), the markers that a JPEG-LS
 #: frame cannot be without; those of JPEG 2000 are longer.
@@ -22,6 +22,20 @@ _RLE_HEADER_BYTES = 64
 _JPEG_MARKER_BYTES = 27
 
 Verify: TypeAlias = bool | Literal["independent"]
+
+
+class Run(Protocol):
+    """How the code of others is called: in this process, or in one of its own."""
+
+    def __call__(
+        self, function: Callable[..., bytes], /, *arguments: Any, work_bytes: int = 0
+    ) -> bytes:
+        """Return `function(*arguments)`; `work_bytes` says how much there is to do."""
+
+
+def here(function: Callable[..., bytes], /, *arguments: Any, work_bytes: int = 0) -> bytes:
+    """Call it in this process, for programs that trust their files, and in workers."""
+    return function(*arguments)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,8 +27,8 @@ from node.dicom.part10 import FileMeta
 from node.dicom.scan import scan
 from node.errors import CannotUnderstand, CodecFailed, DecodingFailed
 from node.pixels.mapped import release
+from node.pixels.policy import Run, here
 from node.pixels.restorer import restore
-from node.pixels.workers import Run, here
 
 
 @dataclass(frozen=True, slots=True)

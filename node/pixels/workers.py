@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from node.errors import CodecFailed
 
@@ -41,20 +41,6 @@ _GRACE_SECONDS = 5.0
 _PIECE = 1 << 20
 #: The longest reason that is taken from a worker.
 _LONGEST_REASON = 4096
-
-
-class Run(Protocol):
-    """How the code of others is called: in this process, or in one of its own."""
-
-    def __call__(
-        self, function: Callable[..., bytes], /, *arguments: Any, work_bytes: int = 0
-    ) -> bytes:
-        """Return `function(*arguments)`; `work_bytes` says how much there is to do."""
-
-
-def here(function: Callable[..., bytes], /, *arguments: Any, work_bytes: int = 0) -> bytes:
-    """Call it in this process, for programs that trust their files, and in workers."""
-    return function(*arguments)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,8 @@ from node.delivery.forward import Forward
 from node.delivery.loop import Destination
 from node.errors import CannotWrite
 from node.network.store_scu import Peer
-from node.pixels.workers import CodecWorkers, Run, WorkerLimits
+from node.pixels.policy import Run
+from node.pixels.workers import CodecWorkers, WorkerLimits
 from node.settings import DiskDestination, NetworkDestination, Settings
 from node.spool import Disk
 
