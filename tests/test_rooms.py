@@ -28,6 +28,7 @@ RANK = {
     "pixels": 3,
     "dicom": 2,
     "model": 1,
+    "events": 1,
     "settings": 1,
     "errors": 0,
 }

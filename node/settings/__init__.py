@@ -18,6 +18,7 @@ What others use is here; the modules are for this room.
 from node.settings.command_line import destinations as command_line_destinations
 from node.settings.load import Loaded, load
 from node.settings.schema import (
+    AuditSettings,
     CompressionSettings,
     Destination,
     DestinationSettings,
@@ -34,6 +35,7 @@ from node.settings.values import PeerAddress, parse_peer
 from node.settings.whole import Settings
 
 __all__ = [
+    "AuditSettings",
     "CompressionSettings",
     "Destination",
     "DestinationSettings",

@@ -115,7 +115,7 @@ def commented_file() -> str:
         _element("destination", DiskDestination, name="archive"),
         _element("destination", NetworkDestination, name="pacs"),
     ]
-    blocks += [_section(name) for name in ("status", "log")]
+    blocks += [_section(name) for name in ("status", "log", "audit")]
     return "\n\n".join(blocks) + "\n"
 
 

@@ -29,18 +29,23 @@ from node.settings.values import (
     Network,
     PeerAddress,
     check_ae_title,
+    check_file,
     check_folder_name,
     check_host,
+    check_host_port,
     check_network,
     check_path,
     check_transfer_syntax,
     is_loopback,
+    split_host_port,
 )
 
 AETitle: TypeAlias = Annotated[str, AfterValidator(check_ae_title)]
 Host: TypeAlias = Annotated[str, AfterValidator(check_host)]
+HostPort: TypeAlias = Annotated[str, AfterValidator(check_host_port)]
 FolderName: TypeAlias = Annotated[str, AfterValidator(check_folder_name)]
 Folder: TypeAlias = Annotated[Path, BeforeValidator(check_path)]
+File: TypeAlias = Annotated[Path, BeforeValidator(check_file)]
 Addresses: TypeAlias = Annotated[Network, BeforeValidator(check_network)]
 TransferSyntax: TypeAlias = Annotated[str, AfterValidator(check_transfer_syntax)]
 
@@ -408,6 +413,43 @@ class LogSettings(Section):
     format: Literal["text", "json"] = setting(
         "text", "Lines for people, or one JSON object a line for a log server."
     )
+
+
+class AuditSettings(Section):
+    """Who sent what and who was refused: a trail in the state directory, and a syslog server."""
+
+    trail_bytes: int = setting(
+        100 * _MEBIBYTE,
+        "The audit trail in the state directory is kept up to this size; the oldest tenth goes "
+        "first. It is also what waits for a syslog server that is down.",
+        unit="bytes",
+        ge=_MEBIBYTE,
+        le=1024 * _GIBIBYTE,
+    )
+    syslog: HostPort | None = setting(
+        None,
+        "Send DICOM audit messages (PS3.15 A.5) to this syslog server.",
+        default_text="none",
+        values="HOST:PORT",
+        example="10.0.0.9:6514",
+    )
+    protocol: Literal["tls", "tcp", "udp"] = setting(
+        "tls",
+        "How to reach it. The server's certificate must be good for its name. With UDP nobody "
+        "notices what is lost on the way.",
+    )
+    ca: File | None = setting(
+        None,
+        "The certificates, PEM, that may have signed the syslog server's.",
+        default_text="those this machine trusts",
+        values="file",
+        example="/etc/dcmpress/syslog-ca.crt",
+    )
+
+    @property
+    def server(self) -> tuple[str, int] | None:
+        """Host and port of the syslog server, if there is one."""
+        return split_host_port(self.syslog) if self.syslog else None
 
 
 def choices_of(field: FieldInfo) -> tuple[Any, ...]:

@@ -134,6 +134,13 @@ def check_path(value: object) -> Path:
         raise Unfit(f"is {quoted(str(value))}, but there is no such home folder") from None
 
 
+def check_file(value: object) -> Path:
+    """Return the absolute path of a file; whether it is there is asked when it is needed."""
+    if not isinstance(value, str | Path):
+        raise Unfit("must be text, the path of a file")
+    return check_path(value)
+
+
 def check_transfer_syntax(text: str) -> str:
     """Return the keyword of a transfer syntax named by its keyword or its UID."""
     for keyword, uid in TRANSFER_SYNTAXES.items():
@@ -173,6 +180,20 @@ def is_loopback(host: str) -> bool:
 def join_host_port(host: str, port: int) -> str:
     """Write a host and a port together, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def check_host_port(text: str) -> str:
+    """Return `HOST:PORT` in its one form; an IPv6 address stands in brackets."""
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535) or not host:
+        raise Unfit(f"is {quoted(text)}, not HOST:PORT", hint='write it as in "10.0.0.9:6514"')
+    return join_host_port(check_host(host), int(port))
+
+
+def split_host_port(text: str) -> tuple[str, int]:
+    """Return host and port of what `check_host_port` returned."""
+    host, _, port = text.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def parse_peer(text: str) -> PeerAddress:

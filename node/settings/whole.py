@@ -13,6 +13,7 @@ from pydantic import ConfigDict, model_validator
 
 from node.settings.conflicts import conflicts
 from node.settings.schema import (
+    AuditSettings,
     CompressionSettings,
     Destination,
     DiskDestination,
@@ -48,6 +49,7 @@ class Settings(Section):
     )
     status: StatusSettings = setting(None, "", default_factory=StatusSettings)
     log: LogSettings = setting(None, "", default_factory=LogSettings)
+    audit: AuditSettings = setting(None, "", default_factory=AuditSettings)
 
     @model_validator(mode="after")
     def _without_conflicts(self) -> Settings:

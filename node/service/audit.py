@@ -1,0 +1,167 @@
+"""The audit trail: who sent what, who was refused, what a human decided. JSON lines, append-only.
+
+    STATE/audit/00000001.jsonl, 00000002.jsonl, …    the last one is written to
+
+Each line is an event of `node.events` with its time (UTC) and the process that saw it. Files are
+for their owner alone; together they stay within the limit, the oldest goes first. Every process
+of the node appends by itself, in one write under a lock that dies with its holder: what was
+recorded survives the death of any process. It is not synced: a power cut may cost what the
+kernel had not written yet.
+
+`record` never raises and stops nobody: where the disk is full the line is logged and lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from node import events
+from node.events import Event
+
+log = logging.getLogger(__name__)
+
+#: The trail is kept in so many files, so that a tenth goes when the oldest goes.
+_FILES = 10
+_FILE_MODE, _FOLDER_MODE = 0o600, 0o700
+_SUFFIX = ".jsonl"
+
+
+class Position(NamedTuple):
+    """A place in the trail: the number of a file, and an offset in it."""
+
+    file: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One recorded event, who saw it when, and where in the trail the next line begins."""
+
+    time: str
+    process: int
+    event: Event
+    end: Position
+
+
+class Trail:
+    """The trail below one folder, shared by the threads and the processes of one node."""
+
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        self.folder = folder
+        self._file_bytes = max(1, most_bytes // _FILES)
+        self._lock = threading.Lock()
+        self._descriptor = -1
+        self._number = 0
+
+    def record(self, event: Event) -> None:
+        """Write an event down."""
+        seconds = time.time()
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        fields: dict[str, Any] = {
+            "time": f"{stamp}.{int(seconds % 1 * 1000):03d}Z",
+            "process": os.getpid(),
+            **events.encode(event),
+        }
+        line = json.dumps(fields, ensure_ascii=True).encode() + b"\n"
+        try:
+            with self._lock, self._exclusive():
+                self._append(line)
+        except OSError as failure:
+            log.error("the audit trail cannot be written: %s: %s", failure, line.decode().rstrip())
+
+    def read(self, start: Position) -> Iterator[Line]:
+        """Yield what was recorded from `start` on, or from the oldest line where that is gone."""
+        for number in self._numbers():
+            if number < start.file:
+                continue
+            offset = start.offset if number == start.file else 0
+            with contextlib.suppress(FileNotFoundError):
+                yield from self._read_file(number, offset)
+
+    def end(self) -> Position:
+        """Return where the next line will begin."""
+        numbers = self._numbers()
+        if not numbers:
+            return Position(1, 0)
+        return Position(numbers[-1], os.stat(self._path(numbers[-1])).st_size)
+
+    def _read_file(self, number: int, offset: int) -> Iterator[Line]:
+        with open(self._path(number), "rb") as file:
+            if offset > os.fstat(file.fileno()).st_size:
+                offset = 0  # somebody began the trail anew
+            file.seek(offset)
+            for raw in file:
+                if not raw.endswith(b"\n"):
+                    return  # it is being written
+                offset += len(raw)
+                try:
+                    fields = json.loads(raw)
+                    stamp, process = fields.pop("time"), fields.pop("process")
+                    yield Line(stamp, process, events.decode(fields), Position(number, offset))
+                except (ValueError, KeyError, AttributeError):
+                    log.warning("a line of the audit trail in file %d cannot be read", number)
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        self.folder.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self.folder / "lock", flags, _FILE_MODE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _append(self, line: bytes) -> None:
+        """Write one line, whole or not at all; the lock is held."""
+        self._open()
+        before = os.fstat(self._descriptor).st_size
+        try:
+            written = os.write(self._descriptor, line)
+        except OSError:
+            os.ftruncate(self._descriptor, before)
+            raise
+        if written < len(line):
+            os.ftruncate(self._descriptor, before)
+            raise OSError("no space left for a line")
+
+    def _open(self) -> None:
+        """Have the last file open, a new one where it is full."""
+        numbers = self._numbers()
+        number = max(numbers[-1] if numbers else 1, 1)
+        if self._is_full(number):
+            number += 1
+            for old in numbers[: -(_FILES - 1)]:
+                self._path(old).unlink(missing_ok=True)
+        if number == self._number and self._descriptor >= 0 and self._path(number).exists():
+            return
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._descriptor, self._number = os.open(self._path(number), flags, _FILE_MODE), number
+
+    def _is_full(self, number: int) -> bool:
+        try:
+            return os.stat(self._path(number)).st_size >= self._file_bytes
+        except FileNotFoundError:
+            return False
+
+    def _numbers(self) -> list[int]:
+        with contextlib.suppress(FileNotFoundError):
+            names = (name.removesuffix(_SUFFIX) for name in os.listdir(self.folder))
+            return sorted(int(name) for name in names if name.isdigit())
+        return []
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:08d}{_SUFFIX}"
