@@ -111,6 +111,21 @@ class Assembly:
         self._view = memoryview(self._block)
         self._filled = 0
 
+    def free(self) -> tuple[memoryview, int, int]:
+        """Return memory for fragments, how much of it is filled, and how much of it may be.
+
+        Full before a limit is passed or the file has to be written: `write` does what is due then.
+        """
+        if self._descriptor < 0:
+            return self._view, self._filled, min(len(self._view), self._in_memory)
+        left = self._limits.instance_bytes - self.nbytes
+        return self._view, self._filled, min(len(self._view), self._filled + left)
+
+    def fill_to(self, filled: int) -> None:
+        """Count what was put into the memory that `free` returned."""
+        self.nbytes += filled - self._filled
+        self._filled = filled
+
     def write(self, fragment: memoryview) -> None:
         """Take the next fragment."""
         length = len(fragment)

@@ -33,12 +33,7 @@ from node.network.messages import (
     primitive_of,
     received_data,
 )
-from node.network.pdu_reader import (
-    INVALID_PARAMETER,
-    UNEXPECTED_PARAMETER,
-    InvalidPDU,
-    PDUReader,
-)
+from node.network.pdu_reader import INVALID_PARAMETER, UNEXPECTED_PARAMETER, PDUReader
 from node.network.services import Refused, refusal_of
 from node.network.upper_layer import DataTransfer, Mailbox
 
@@ -140,33 +135,36 @@ class MessageProvider(DIMSEServiceProvider):
 
     def receive_primitive(self, primitive: Any) -> None:
         """Take the PDVs of a P-DATA indication (DT-2, AR-6)."""
-        body = cast(DataTransfer, primitive).body
-        if self.assoc._sent_release:
-            return  # PS3.8 7.2.2.5 lets the peer send until it answers; nobody wants it any more
+        # PS3.8 7.2.2.5 lets the peer send until it answers; nobody wants it any more.
+        if not self.assoc._sent_release:
+            self.take_pdvs(cast(DataTransfer, primitive).body)
+
+    def take_pdvs(self, body: memoryview) -> bool:
+        """Take the PDVs of a P-DATA-TF PDU; False when one of them ended the association."""
         position, end = 0, len(body)
         while position < end:
             if end - position < _PDV_HEADER_BYTES:
-                self._protest("PDV header reaches beyond its PDU", INVALID_PARAMETER)
-                return
+                return self._protest("PDV header reaches beyond its PDU", INVALID_PARAMETER)
             length, context_id, header = _PDV.unpack_from(body, position)
             stop = position + 4 + length
             if length < 2 or stop > end:
-                self._protest(f"PDV of {length} bytes", INVALID_PARAMETER)
-                return
+                return self._protest(f"PDV of {length} bytes", INVALID_PARAMETER)
             if not self._take(context_id, header, body[position + _PDV_HEADER_BYTES : stop]):
-                return
+                return False
             position = stop
+        return True
 
-    def take_fragments(self, reader: PDUReader) -> None:
-        """Take what has arrived of the middle of a data set, in a run."""
+    def take_fragments(self, reader: PDUReader) -> bool:
+        """Take what comes of a data set, in a run; True when that made its message whole."""
         message = self._message
-        if message is not None and not self.assoc._sent_release:
-            try:
-                reader.read_fragments(
-                    message.context_id, message.assembly.write, self._limits.idle_seconds
-                )
-            except TooMuch:
-                raise InvalidPDU("data set does not end", INVALID_PARAMETER) from None
+        if message is None or message.assembly.failure is not None:
+            return False
+        if not reader.take_fragments(
+            message.context_id, message.assembly, self._limits.idle_seconds
+        ):
+            return False
+        self._complete(message)
+        return True
 
     def _protest(self, what: str, reason: int) -> bool:
         self.assoc.dul.protest(what, reason)

@@ -84,5 +84,8 @@ class Limits:
 
     @property
     def receive_buffer_bytes(self) -> int:
-        """Return the size of an association's receive buffer: two PDUs, so that one is whole."""
-        return 2 * (self.max_pdu + 12)
+        """Return the size of an association's receive buffer: two PDUs, so that one is whole.
+
+        Not less than what is read ahead at one go; of that only what is used is memory.
+        """
+        return max(2 * (self.max_pdu + 12), 256 * KIB)

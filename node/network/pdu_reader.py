@@ -11,13 +11,13 @@ Raises `InvalidPDU` with the A-ABORT that answers it, `ConnectionClosed` at the 
 
 from __future__ import annotations
 
+import importlib
 import struct
 import time
-from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, Protocol
 
 from node.network.connection import Connection
-from node.network.limits import Limits
+from node.network.limits import KIB, MIB, Limits
 
 A_ASSOCIATE_RQ: Final = 0x01
 A_ASSOCIATE_AC: Final = 0x02
@@ -47,6 +47,39 @@ _FIXED_BYTES: Final = 4
 #: Some peers count the PDV header as not part of the maximum length (PS3.8 D.1 counts it).
 _SLACK_BYTES: Final = 6
 _PDV_HEADER_BYTES: Final = 6
+#: Bits of the message control header (PS3.8 E.2).
+_IS_COMMAND: Final = 1
+_IS_LAST: Final = 2
+_LATE_PDU: Final = "PDU did not arrive in its time"
+
+
+#: How a run of fragments ended, as the kernel tells it.
+_OTHER, _LAST, _FULL, _CLOSED, _LATE, _IDLE = range(6)
+#: Read at most, where it is not known what comes: the rest then goes straight to its place.
+_FIRST_READ_BYTES: Final = 16 * KIB
+_LARGEST_READ_BYTES: Final = 1 * MIB
+
+
+def _kernel() -> Any:
+    """Return the C extension, None where it could not be built."""
+    try:
+        return importlib.import_module("node.network._fragments")
+    except ImportError:
+        return None
+
+
+#: Takes fragments off a socket without Python's lock; `PDUReader` does the same without it.
+KERNEL: Any = _kernel()
+
+
+class Place(Protocol):
+    """Where the fragments of a data set go."""
+
+    def free(self) -> tuple[memoryview, int, int]:
+        """Return memory, how many bytes of it are filled, and how many may be."""
+
+    def fill_to(self, filled: int) -> None:
+        """Say that so many bytes of that memory are filled now."""
 
 
 class ConnectionClosed(Exception):
@@ -85,6 +118,8 @@ class PDUReader:
     def __init__(self, connection: Connection, limits: Limits) -> None:
         self._connection = connection
         self._limits = limits
+        # What is encrypted has to pass through OpenSSL.
+        self._kernel = None if connection.is_tls else KERNEL
         self._buffer = memoryview(bytearray(limits.receive_buffer_bytes))
         self._start = 0
         self._end = 0
@@ -104,7 +139,7 @@ class PDUReader:
         """
         if self._end == self._start:
             self._start = self._end = 0
-            self._fill(begin_by)
+            self._fill(begin_by, _FIRST_READ_BYTES)
         deadline = begin_by if before_association else None
         if self._end - self._start < HEADER.size:
             self._gather(HEADER.size, deadline)
@@ -112,40 +147,68 @@ class PDUReader:
         check_header(pdu_type, length, before_association, self._limits)
         return pdu_type, self._body(length, deadline)
 
-    def read_fragments(
-        self, context_id: int, take: Callable[[memoryview], None], idle_seconds: float
-    ) -> None:
-        """Pass on the fragments of those PDUs that hold one each, none the last of its data set.
+    def take_fragments(self, context_id: int, place: Place, idle_seconds: float) -> bool:
+        """Put the fragments of those PDUs that hold one each into `place`.
 
-        For the long middle of a large data set: every PDU is judged like any other, but without
-        a turn through the state table, which would change nothing (DT-2 leads from Sta6 to Sta6).
-        Returns before the first PDU that is not of this kind.
+        Every PDU is judged like any other, but without a turn through the state table, which would
+        change nothing (DT-2 leads from Sta6 to Sta6). True when the data set is complete, False
+        before the first PDU that is not of this kind, or whose fragment does not fit.
         """
-        buffer, unpack = self._buffer, FRAGMENT.unpack_from
-        longest = self._limits.max_pdu + _SLACK_BYTES
+        view, filled, room = place.free()
+        if self._kernel is None:
+            outcome, filled = self._take_in_python(context_id, view, filled, room, idle_seconds)
+        else:
+            limits = self._limits
+            outcome, self._start, self._end, filled = self._kernel.take(
+                self._connection.descriptor,
+                self._buffer,
+                self._start,
+                self._end,
+                view,
+                filled,
+                room,
+                context_id,
+                limits.max_pdu + _SLACK_BYTES,
+                idle_seconds,
+                limits.pdu_seconds,
+                limits.pdu_bytes_per_second,
+            )
+        place.fill_to(filled)
+        if outcome == _CLOSED:
+            raise ConnectionClosed
+        if outcome == _LATE:
+            raise InvalidPDU(_LATE_PDU, NOT_SPECIFIED)
+        if outcome == _IDLE:
+            raise TimeoutError
+        return bool(outcome == _LAST)
+
+    def _take_in_python(
+        self, context_id: int, view: memoryview, filled: int, room: int, idle_seconds: float
+    ) -> tuple[int, int]:
+        buffer, longest = self._buffer, self._limits.max_pdu + _SLACK_BYTES
         while True:
-            start = self._start
-            if self._end - start < FRAGMENT.size:
-                if not self._next_is_data(idle_seconds):
-                    return
-                start = self._start
-            kind, length, pdv_length, context, flags = unpack(buffer, start)
+            if self._end - self._start < FRAGMENT.size and not self._next_is_data(idle_seconds):
+                return _OTHER, filled
+            kind, length, pdv_length, context, flags = FRAGMENT.unpack_from(buffer, self._start)
             if (
                 kind != P_DATA_TF
                 or pdv_length != length - 4
                 or context != context_id
-                or flags & 3
+                or flags & _IS_COMMAND
                 or not _PDV_HEADER_BYTES <= length <= longest
             ):
-                return
-            stop = start + HEADER.size + length
-            if stop > self._end:
+                return _OTHER, filled
+            stop = filled + length - _PDV_HEADER_BYTES
+            if stop > room:
+                return _FULL, filled
+            if self._end - self._start < HEADER.size + length:
                 self._gather(HEADER.size + length, None)
-                start = self._start
-                stop = start + HEADER.size + length
-            # First past it, so that a fragment which ends everything is not met again.
-            self._start = stop
-            take(buffer[start + FRAGMENT.size : stop])
+            start = self._start + FRAGMENT.size
+            self._start += HEADER.size + length
+            view[filled:stop] = buffer[start : self._start]
+            filled = stop
+            if flags & _IS_LAST:
+                return _LAST, filled
 
     def _next_is_data(self, idle_seconds: float) -> bool:
         """Wait for the header of the next PDU, and of its first PDV if it is a P-DATA-TF."""
@@ -183,7 +246,7 @@ class PDUReader:
             try:
                 self._fill(deadline)
             except TimeoutError:
-                raise InvalidPDU("PDU did not arrive in its time", NOT_SPECIFIED) from None
+                raise InvalidPDU(_LATE_PDU, NOT_SPECIFIED) from None
 
     def _large_body(self, length: int, deadline: float | None) -> memoryview:
         """Read an A-ASSOCIATE PDU that is larger than the receive buffer; its length is checked."""
@@ -200,8 +263,9 @@ class PDUReader:
             position += received
         return body
 
-    def _fill(self, deadline: float | None) -> None:
-        received = self._connection.receive_into(self._buffer[self._end :], deadline)
+    def _fill(self, deadline: float | None, most: int = _LARGEST_READ_BYTES) -> None:
+        end = self._end
+        received = self._connection.receive_into(self._buffer[end : end + most], deadline)
         if not received:
             raise ConnectionClosed
         self._end += received

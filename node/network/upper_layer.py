@@ -171,12 +171,15 @@ class UpperLayer(DULServiceProvider):
             return False
         self._pumping = threading.get_ident()
         try:
-            self.event_queue.put(self._next_event(deadline))
+            event = self._next_event(deadline)
         except TimeoutError:
             return False
         finally:
             self._pumping = None
-        self._run()
+        if event is not None:
+            self.event_queue.put(event)
+        if self.event_queue.queue:
+            self._run()
         return True
 
     @property
@@ -230,14 +233,16 @@ class UpperLayer(DULServiceProvider):
             self._reader = PDUReader(self.connection, self._limits)
         return self._reader
 
-    def _next_event(self, deadline: float | None) -> str:
-        """Read one PDU and return its event; put the PDU where the table's actions look."""
+    def _next_event(self, deadline: float | None) -> str | None:
+        """Read one PDU and return its event; put the PDU where the table's actions look.
+
+        None where it was data: in Sta6 the table has nothing to do but to pass it on (DT-2).
+        """
         state = self.state_machine.current_state
-        reader = self._reader_of_now()
+        reader = self._reader or self._reader_of_now()
         try:
-            if state == "Sta6" and self.assoc.dimse.is_receiving and not self._observed:
-                # A TimeoutError in here is one of an idle peer, as in any read.
-                self.assoc.dimse.take_fragments(reader)
+            if state == "Sta6" and not self._observed:
+                return self._transfer(reader, deadline)
             pdu_type, body = reader.read(deadline, state == "Sta2")
             if pdu_type == pdu_reader.P_DATA_TF and state in ("Sta6", "Sta7"):
                 return self._indicate_data(body)
@@ -247,6 +252,17 @@ class UpperLayer(DULServiceProvider):
         except InvalidPDU as fault:
             self._note_fault(str(fault), fault.reason, fault.source)
             return "Evt19"
+
+    def _transfer(self, reader: PDUReader, deadline: float | None) -> str | None:
+        """Take a PDU of Sta6, and what follows of a data set that it begins or goes on with."""
+        dimse = self.assoc.dimse
+        pdu_type, body = reader.read(deadline)
+        if pdu_type != pdu_reader.P_DATA_TF:
+            return self._indicate(pdu_type, body)
+        if dimse.take_pdvs(body):
+            # A TimeoutError in here is one of an idle peer, as in any read.
+            dimse.take_fragments(reader)
+        return None
 
     def _closed(self) -> str:
         """Return what the end of the stream means: the peer's, or another thread's wish."""

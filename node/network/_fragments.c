@@ -1,0 +1,313 @@
+/* The fragments of a data set, from a socket to their place (PS3.8 9.3.5 and Annex E).
+
+   One call takes what comes of one data set: P-DATA-TF PDUs that hold one data fragment each, as
+   nearly every peer sends them. It runs without Python's lock and judges a header before a byte of
+   what follows is put anywhere:
+     - nothing is written outside `buffer` and `target`, whatever a peer sends;
+     - whatever is not a PDU of that kind is left in `buffer`, unread, for Python to judge;
+     - every wait has a deadline: `idle_seconds` for a PDU to begin, and for the whole of it what
+       Limits.pdu_deadline allows, so that a peer gains nothing by sending a byte now and then.
+
+   PDUs mostly have the length of the one before. So the rest of a fragment is read together with
+   the headers and fragments that should follow, each straight into its place, with one system
+   call; where the guess was wrong the bytes are put back in order into `buffer`.
+
+   Invariants: start <= end <= size, filled <= room, MOST_AHEAD guesses and what they hold fit into
+   `buffer`. pdu_reader.py has the same in Python, for TLS and where there is no compiler; both pass the
+   same tests, and this one fuzzing under sanitizers (tests/fuzz/fragments_fuzz.c). */
+
+#define _GNU_SOURCE
+#ifndef FRAGMENTS_WITHOUT_PYTHON
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#endif
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+
+enum {
+    HEADER_BYTES = 12, /* of the PDU 6, of its one PDV 6 */
+    LENGTH_BYTES = 6,  /* of a PDU whose fragment is empty: PDV length, context ID, flags */
+    P_DATA_TF = 4,
+    IS_COMMAND = 1,
+    IS_LAST = 2,
+    MOST_AHEAD = 32,     /* guessed PDUs in one read */
+    FIRST_READ = 1 << 14 /* for a header: what comes with it is copied once more */
+};
+
+/* Why a run ended; as in pdu_reader.py. */
+typedef enum { OTHER, LAST, FULL, CLOSED, LATE, IDLE } outcome;
+
+typedef struct {
+    int fd;
+    uint8_t *buffer; /* what was read and not looked at: buffer[start:end] */
+    size_t size, start, end;
+    uint8_t *target; /* the data set: target[:filled], of at most `room` bytes */
+    size_t room, filled;
+    uint8_t context_id;
+    uint32_t longest; /* PDU length */
+    double idle_seconds, grace_seconds, bytes_per_second;
+    double deadline;  /* of the PDU that is arriving; 0 while none was set */
+} intake;
+
+static uint32_t big_endian(const uint8_t *bytes)
+{
+    return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
+}
+
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
+/* Wait for something to read. `inside` is the length of the PDU that has begun, 0 if none has. */
+static outcome await(intake *in, uint32_t inside)
+{
+    double time = now(), deadline = time + in->idle_seconds;
+    if (inside) {
+        if (in->deadline == 0)
+            in->deadline = time + in->grace_seconds + inside / in->bytes_per_second;
+        deadline = in->deadline;
+    }
+    while (time < deadline) {
+        double left = ceil((deadline - time) * 1000);
+        struct pollfd readable = {.fd = in->fd, .events = POLLIN};
+        int found = poll(&readable, 1, left < INT_MAX ? (int)left : INT_MAX);
+        if (found > 0)
+            return OTHER;
+        if (found < 0 && errno != EINTR)
+            return CLOSED;
+        time = now();
+    }
+    return inside ? LATE : IDLE;
+}
+
+/* Read into `parts`, as much as is there; wait only where nothing is. */
+static outcome receive(intake *in, struct iovec *parts, size_t count, uint32_t inside, size_t *got)
+{
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
+    if (in->deadline != 0 && now() >= in->deadline)
+        return LATE;
+    for (;;) {
+        ssize_t received = recvmsg(in->fd, &message, MSG_DONTWAIT);
+        if (received > 0) {
+            *got = (size_t)received;
+            return OTHER;
+        }
+        if (received == 0)
+            return CLOSED;
+        if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            outcome waited = await(in, inside);
+            if (waited != OTHER)
+                return waited;
+        } else if (errno != EINTR) {
+            return CLOSED;
+        }
+    }
+}
+
+/* Tell whether what is there is a PDU that may be whole in less than a fragment's header. */
+static bool is_short(const intake *in)
+{
+    const uint8_t *header = in->buffer + in->start;
+    size_t have = in->end - in->start;
+    return have && have < HEADER_BYTES &&
+           (header[0] != P_DATA_TF || (have >= 6 && big_endian(header + 2) < LENGTH_BYTES));
+}
+
+/* Read on until a header is whole in the buffer, or something else is seen to be there. */
+static outcome gather_header(intake *in)
+{
+    if (in->start == in->end)
+        in->start = in->end = 0;
+    if (in->size - in->start < HEADER_BYTES) {
+        memmove(in->buffer, in->buffer + in->start, in->end - in->start);
+        in->end -= in->start;
+        in->start = 0;
+    }
+    while (in->end - in->start < HEADER_BYTES && !is_short(in)) {
+        size_t got, space = in->size - in->end, have = in->end - in->start;
+        struct iovec part = {in->buffer + in->end, space < FIRST_READ ? space : FIRST_READ};
+        outcome read = receive(in, &part, 1, have ? HEADER_BYTES : 0, &got);
+        if (read != OTHER)
+            return read;
+        in->end += got;
+    }
+    return OTHER;
+}
+
+/* Tell whether a header is one of those that are taken here. */
+static bool is_fragment(const intake *in, const uint8_t *header)
+{
+    uint32_t length = big_endian(header + 2);
+    return header[0] == P_DATA_TF && LENGTH_BYTES <= length && length <= in->longest &&
+           big_endian(header + 6) == length - 4 && header[10] == in->context_id &&
+           !(header[11] & IS_COMMAND);
+}
+
+/* Put what was read on a guess, `count` bytes from the header at `index` on, into the buffer. */
+static void put_back(intake *in, struct iovec *parts, size_t index, size_t count)
+{
+    in->start = in->end = 0;
+    for (; count; index++) {
+        size_t part = parts[index].iov_len < count ? parts[index].iov_len : count;
+        memcpy(in->buffer + in->end, parts[index].iov_base, part);
+        in->end += part;
+        count -= part;
+    }
+}
+
+/* Read the last `rest` bytes of a fragment of `payload` bytes, and what should come after it.
+
+   Ends between two PDUs, with the buffer holding what was read of the next. */
+static outcome receive_rest(intake *in, const uint8_t *header, size_t payload, size_t rest)
+{
+    uint8_t model[HEADER_BYTES], headers[MOST_AHEAD][HEADER_BYTES];
+    struct iovec parts[1 + 2 * MOST_AHEAD];
+    const size_t stride = HEADER_BYTES + payload;
+    memcpy(model, header, HEADER_BYTES);
+    in->start = in->end = 0;
+    while (rest) {
+        size_t ahead = 0, got, part = 1;
+        if (!(model[11] & IS_LAST) && payload) {
+            ahead = (in->room - in->filled - rest) / payload;
+            if (ahead > in->size / stride)
+                ahead = in->size / stride;
+            if (ahead > MOST_AHEAD)
+                ahead = MOST_AHEAD;
+        }
+        parts[0] = (struct iovec){in->target + in->filled, rest};
+        for (size_t i = 0; i < ahead; i++) {
+            parts[1 + 2 * i] = (struct iovec){headers[i], HEADER_BYTES};
+            parts[2 + 2 * i] =
+                (struct iovec){in->target + in->filled + rest + i * payload, payload};
+        }
+        outcome read = receive(in, parts, 1 + 2 * ahead, (uint32_t)payload + LENGTH_BYTES, &got);
+        if (read != OTHER)
+            return read;
+        if (got < rest) {
+            in->filled += got;
+            rest -= got;
+            continue;
+        }
+        in->filled += rest;
+        got -= rest;
+        rest = 0;
+        in->deadline = 0;
+        while (got) {
+            if (got < HEADER_BYTES || memcmp(headers[part / 2], model, HEADER_BYTES) != 0) {
+                put_back(in, parts, part, got);
+                return OTHER;
+            }
+            got -= HEADER_BYTES;
+            size_t here = got < payload ? got : payload;
+            in->filled += here;
+            rest = payload - here;
+            got -= here;
+            part += 2;
+        }
+    }
+    return OTHER;
+}
+
+/* Take fragments until the data set ends, or something comes that is not for here. */
+static outcome take_fragments(intake *in)
+{
+    for (;;) {
+        outcome read = gather_header(in);
+        if (read != OTHER)
+            return read;
+        const uint8_t *header = in->buffer + in->start;
+        if (in->end - in->start < HEADER_BYTES || !is_fragment(in, header))
+            return OTHER;
+        const bool is_last = header[11] & IS_LAST;
+        const size_t payload = big_endian(header + 2) - LENGTH_BYTES;
+        if (payload > in->room - in->filled)
+            return FULL;
+        if (in->deadline != 0) /* so far that of a header */
+            in->deadline += (double)payload / in->bytes_per_second;
+        size_t here = in->end - in->start - HEADER_BYTES;
+        if (here > payload)
+            here = payload;
+        memcpy(in->target + in->filled, header + HEADER_BYTES, here);
+        in->filled += here;
+        if (here < payload) {
+            read = receive_rest(in, header, payload, payload - here);
+            if (read != OTHER)
+                return read;
+        } else {
+            in->start += HEADER_BYTES + payload;
+            in->deadline = 0;
+        }
+        if (is_last)
+            return LAST;
+    }
+}
+
+#ifndef FRAGMENTS_WITHOUT_PYTHON
+
+
+static PyObject *py_take(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Py_buffer buffer, target;
+    Py_ssize_t start, end, filled, room;
+    intake in = {.deadline = 0};
+    if (!PyArg_ParseTuple(args, "iw*nnw*nnbIddd:take", &in.fd, &buffer, &start, &end, &target,
+                          &filled, &room, &in.context_id, &in.longest, &in.idle_seconds,
+                          &in.grace_seconds, &in.bytes_per_second))
+        return NULL;
+    PyObject *answer = NULL;
+    if (start < 0 || start > end || end > buffer.len || buffer.len < HEADER_BYTES || filled < 0 ||
+        filled > room || room > target.len || !(in.idle_seconds > 0) || !(in.grace_seconds > 0) ||
+        !(in.bytes_per_second > 0)) {
+        PyErr_SetString(PyExc_ValueError, "arguments do not fit each other");
+    } else {
+        outcome ended;
+        in.buffer = buffer.buf;
+        in.size = (size_t)buffer.len;
+        in.start = (size_t)start;
+        in.end = (size_t)end;
+        in.target = target.buf;
+        in.room = (size_t)room;
+        in.filled = (size_t)filled;
+        Py_BEGIN_ALLOW_THREADS
+        ended = take_fragments(&in);
+        Py_END_ALLOW_THREADS
+        answer = Py_BuildValue("innn", (int)ended, (Py_ssize_t)in.start, (Py_ssize_t)in.end,
+                               (Py_ssize_t)in.filled);
+    }
+    PyBuffer_Release(&target);
+    PyBuffer_Release(&buffer);
+    return answer;
+}
+
+static PyMethodDef METHODS[] = {
+    {"take", py_take, METH_VARARGS,
+     "take(descriptor, buffer, start, end, target, filled, room, context_id, longest, "
+     "idle_seconds, grace_seconds, bytes_per_second) -> (outcome, start, end, filled)"},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot SLOTS[] = {{0, NULL}};
+
+static PyModuleDef MODULE = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "node.network._fragments",
+    .m_doc = "The fragments of a data set, from a socket to their place (PS3.8 9.3.5).",
+    .m_size = 0,
+    .m_methods = METHODS,
+    .m_slots = SLOTS,
+};
+
+PyMODINIT_FUNC PyInit__fragments(void) { return PyModuleDef_Init(&MODULE); }
+
+#endif /* FRAGMENTS_WITHOUT_PYTHON */
