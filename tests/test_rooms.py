@@ -32,8 +32,8 @@ RANK = {
     "settings": 1,
     "errors": 0,
 }
-#: A table of the Standard's numbers without an import of ours: errors carry them.
-LEAVES = {"node.dicom.status"}
+#: Tables of the Standard's numbers without an import of ours: errors and settings carry them.
+LEAVES = {"node.dicom.status", "node.dicom.uids"}
 PURE = {
     *(name for name in MODULES if name.startswith("node.dicom")),
     "node.pixels.policy",

@@ -467,9 +467,9 @@ def test_transfer_syntaxes_have_names_and_uids(given, keyword, uid):
 def test_transfer_syntax_uids_are_those_of_the_standard():
     from pydicom import uid
 
-    from node.settings.values import TRANSFER_SYNTAXES
+    from node.dicom.uids import ENCODED_IN
 
-    assert {name: getattr(uid, name) for name in TRANSFER_SYNTAXES} == TRANSFER_SYNTAXES
+    assert {name: getattr(uid, name) for name in ENCODED_IN} == ENCODED_IN
 
 
 def test_a_laptop_may_do_without_a_reserve():

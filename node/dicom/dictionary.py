@@ -2,18 +2,19 @@
 
 A `raw` tag is a tag as it lies in the bytes, read as one integer: in little endian its two halves
 are swapped, so `raw_tag` turns a tag into what `struct` gives for it. Tables are keyed by raw tags
-where the loop that reads them is hot. All tables are built from pydicom's data dictionary once, on
-first use, and are only read afterwards. Nothing here raises.
+where the loop that reads them is hot. All tables are built from `vr_table` once, on first use, and
+are only read afterwards. Nothing here raises.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
-from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
+from node.dicom import vr_table
 
 ByteOrder: TypeAlias = Literal["<", ">"]
 
@@ -69,9 +70,9 @@ def vr_in_dictionary(tag: int) -> str | None:
     """
     if tag & 0x10000:
         return None
-    entry = DicomDictionary.get(tag)
-    if entry is not None:
-        return str(entry[0])
+    vr = _vrs().get(tag)
+    if vr is not None:
+        return vr
     for mask, table in _repeating_groups():
         vr = table.get(tag & mask)
         if vr is not None:
@@ -102,11 +103,8 @@ def holds_fragments(tag: int) -> bool:
 @functools.cache
 def sequences(order: ByteOrder) -> frozenset[int]:
     """Return the raw tags of all sequences."""
-    return frozenset(
-        raw_tag(tag, order)
-        for tag, entry in (*DicomDictionary.items(), *_expanded_repeats().items())
-        if (entry if isinstance(entry, str) else entry[0]) == "SQ"
-    )
+    repeating = (tag for tag, vr in _expanded_repeats().items() if vr == "SQ")
+    return frozenset(raw_tag(tag, order) for tag in (*_tags("SQ"), *repeating))
 
 
 @functools.cache
@@ -116,33 +114,53 @@ def plain_vrs() -> tuple[Mapping[int, bytes], Mapping[int, bytes]]:
     Only what can be written without a look at anything else: no sequence or item, no VR that
     depends on another element, and not Pixel Representation (0028,0103), on which they depend.
     """
-    short_form, long_form = {}, {}
-    marks = {ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION}
-    group_lengths = {tag & ~0xFFFF for tag in DicomDictionary}
-    for tag in (DicomDictionary.keys() | group_lengths) - marks - {_PIXEL_REPRESENTATION}:
-        vr = vr_for_implicit(tag).encode()
-        if vr in SHORT_FORM:
-            short_form[raw_tag(tag, "<")] = vr
-        elif vr in LONG_FORM and vr != b"SQ":
-            long_form[raw_tag(tag, "<")] = vr
+    short_form: dict[int, bytes] = {}
+    long_form: dict[int, bytes] = {}
+    for written in vr_table.TAGS:
+        vr = b"OW" if written in _OTHER_WORD_IN_IMPLICIT else written.encode()
+        if vr != b"SQ" and (vr in SHORT_FORM or vr in LONG_FORM):
+            table = short_form if vr in SHORT_FORM else long_form
+            table.update((raw_tag(tag, "<"), vr) for tag in _tags(written))
+    # Group Length (gggg,0000) is UL in every group (PS3.5 7.2); its raw tag is the group.
+    short_form.update(dict.fromkeys({tag >> 16 for tag in _vrs()}, b"UL"))
+    del short_form[raw_tag(_PIXEL_REPRESENTATION, "<")]
     return MappingProxyType(short_form), MappingProxyType(long_form)
+
+
+def _tags(vr: str) -> tuple[int, ...]:
+    """Return all tags that have a VR."""
+    digits = bytes.fromhex(vr_table.TAGS[vr])
+    return struct.unpack(f">{len(digits) // 4}L", digits)
+
+
+@functools.cache
+def _vrs() -> Mapping[int, str]:
+    """Return the VR of each tag."""
+    return MappingProxyType({tag: vr for vr in vr_table.TAGS for tag in _tags(vr)})
 
 
 @functools.cache
 def _repeating_groups() -> tuple[tuple[int, Mapping[int, str]], ...]:
     """Return a table for each mask of the repeating elements, such as (60xx,3000) (PS3.5 7.6)."""
     tables: dict[int, dict[int, str]] = {}
-    for pattern, entry in RepeatersDictionary.items():
+    for pattern, vr in _repeating_tags():
         mask = int("".join("0" if digit == "x" else "F" for digit in pattern), 16)
-        tables.setdefault(mask, {})[int(pattern.replace("x", "0"), 16)] = str(entry[0])
+        tables.setdefault(mask, {})[int(pattern.replace("x", "0"), 16)] = vr
     return tuple((mask, MappingProxyType(table)) for mask, table in tables.items())
 
 
 def _expanded_repeats() -> Mapping[int, str]:
     """Return the repeating elements of the even groups 50xx, 60xx and 7Fxx one by one."""
     return {
-        int(pattern.replace("xx", f"{low:02X}", 1), 16): str(entry[0])
-        for pattern, entry in RepeatersDictionary.items()
+        int(pattern.replace("xx", f"{low:02X}", 1), 16): vr
+        for pattern, vr in _repeating_tags()
         if pattern[2:4] == "xx" and "x" not in pattern[4:]
         for low in range(0, 0x100, 2)
     }
+
+
+def _repeating_tags() -> Iterator[tuple[str, str]]:
+    """Yield the patterns of repeating tags, and their VRs."""
+    for vr, patterns in vr_table.REPEATING_TAGS.items():
+        for pattern in patterns.split():
+            yield pattern, vr

@@ -8,9 +8,6 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from pydicom._uid_dict import UID_dictionary
-from pydicom.uid import UID
-
 #: Our own root is derived from a UUID (PS3.5 B.2), so that no registration is needed.
 IMPLEMENTATION_CLASS_UID = "2.25.22757264781493586154741826019997866708"
 #: Seen in every peer's log: 1 to 16 characters (PS3.7 D.3.3.2).
@@ -23,6 +20,17 @@ EXPLICIT_VR_LE = "1.2.840.10008.1.2.1"
 DEFLATED_EXPLICIT_VR_LE = "1.2.840.10008.1.2.1.99"
 EXPLICIT_VR_BE = "1.2.840.10008.1.2.2"
 RLE_LOSSLESS = "1.2.840.10008.1.2.5"
+JPEG_LS_LOSSLESS = "1.2.840.10008.1.2.4.80"
+JPEG_2000_LOSSLESS = "1.2.840.10008.1.2.4.90"
+HTJ2K_LOSSLESS = "1.2.840.10008.1.2.4.201"
+
+#: Lossless encapsulated ones that this program encodes in, as settings name them (PS3.6 A-1).
+ENCODED_IN = {
+    "RLELossless": RLE_LOSSLESS,
+    "JPEGLSLossless": JPEG_LS_LOSSLESS,
+    "JPEG2000Lossless": JPEG_2000_LOSSLESS,
+    "HTJ2KLossless": HTJ2K_LOSSLESS,
+}
 
 #: Deflated data sets; JPIP Referenced Deflate and JPIP HTJ2K Referenced Deflate are so too (PS3.5
 #: A.5, A.7, A.12).
@@ -44,6 +52,8 @@ def is_uid(value: str) -> bool:
 
 @cache
 def _transfer_syntaxes() -> frozenset[str]:
+    from pydicom._uid_dict import UID_dictionary
+
     return frozenset(uid for uid, entry in UID_dictionary.items() if entry[1] == "Transfer Syntax")
 
 
@@ -54,4 +64,6 @@ def is_registered_transfer_syntax(uid: str) -> bool:
 
 def name_of(uid: str) -> str:
     """Return the registered name of `uid`, or the UID itself where there is none."""
+    from pydicom.uid import UID  # for messages only: it takes longer than the work itself
+
     return UID(uid).name

@@ -2,8 +2,9 @@
 
 RLE Lossless with our own kernel is the fast path; every other pair of transfer syntax and encoder
 goes through pydicom's encoders and decoders, always with the plugin named: unnamed, pydicom falls
-from one plugin to the next in silence. A frame here is always native, little endian, with the
-planar configuration of its layout.
+from one plugin to the next in silence. pydicom is imported where it is needed, as that takes longer
+than the work of many images. A frame here is always native, little endian, with the planar
+configuration of its layout.
 
 What others wrote runs where `Options.run` says: in the node, in worker processes.
 
@@ -15,18 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
-from pydicom.encaps import encapsulate
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.encoders.base import Encoder, get_encoder
-from pydicom.uid import UID, JPEG2000Lossless, JPEGLSLossless, RLELossless
+from typing import TYPE_CHECKING, Any
 
 from node.dicom.layout import Buffer
+from node.dicom.uids import JPEG_2000_LOSSLESS, JPEG_LS_LOSSLESS, RLE_LOSSLESS, name_of
 from node.errors import BadConfiguration, CodecFailed, DecodingFailed, EncodingFailed
 from node.pixels import rle
 from node.pixels.policy import Options, PixelLayout
+
+if TYPE_CHECKING:
+    from pydicom.pixels.encoders.base import Encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +43,14 @@ class Codec:
 
 
 #: What encodes the others than RLE Lossless, for which the settings name an encoder.
-_PLUGIN = {JPEGLSLossless: "pyjpegls", JPEG2000Lossless: "pylibjpeg"}
+_PLUGIN = {JPEG_LS_LOSSLESS: "pyjpegls", JPEG_2000_LOSSLESS: "pylibjpeg"}
 
 #: The distributions that bring an encoder.
 _EXTRA = {
-    (RLELossless, "gdcm"): "python-gdcm",
-    (RLELossless, "pylibjpeg"): "pylibjpeg-rle",
-    (JPEGLSLossless, "pyjpegls"): "pyjpegls",
-    (JPEG2000Lossless, "pylibjpeg"): "pylibjpeg-openjpeg",
+    (RLE_LOSSLESS, "gdcm"): "python-gdcm",
+    (RLE_LOSSLESS, "pylibjpeg"): "pylibjpeg-rle",
+    (JPEG_LS_LOSSLESS, "pyjpegls"): "pyjpegls",
+    (JPEG_2000_LOSSLESS, "pylibjpeg"): "pylibjpeg-openjpeg",
 }
 
 
@@ -65,7 +64,7 @@ def in_use(options: Options) -> str:
     """Return in words what encodes, for the log."""
     if not options.transfer_syntax_uid:
         return "nothing: compression is off"
-    name = UID(options.transfer_syntax_uid).name
+    name = name_of(options.transfer_syntax_uid)
     if not _is_ours(options):
         return f"{name} by {_pydicom_encoder(options)[1]}"
     if rle.KERNEL == "dcmpress":
@@ -81,7 +80,7 @@ def codec_for(layout: PixelLayout, options: Options) -> Codec:
 
 
 def _is_ours(options: Options) -> bool:
-    return options.transfer_syntax_uid == RLELossless and options.encoder == "dcmpress"
+    return options.transfer_syntax_uid == RLE_LOSSLESS and options.encoder == "dcmpress"
 
 
 def _rle_codec(layout: PixelLayout, options: Options) -> Codec:
@@ -113,6 +112,9 @@ def frame_layout(layout: PixelLayout) -> rle.FrameLayout:
 
 def _pydicom_encoder(options: Options) -> tuple[Encoder, str]:
     """Return pydicom's encoder and the name of the plugin to use with it."""
+    from pydicom.pixels.encoders.base import get_encoder
+    from pydicom.uid import UID
+
     uid = UID(options.transfer_syntax_uid)
     plugin = _PLUGIN.get(uid, options.encoder)
     try:
@@ -152,7 +154,7 @@ def _pydicom_codec(layout: PixelLayout, options: Options) -> Codec:
         encode=encode,
         decode=decode,
         is_same=lambda encoded, native: decode(encoded) == native,
-        planar_configuration=1 if uid == RLELossless else 0,
+        planar_configuration=1 if uid == RLE_LOSSLESS else 0,
     )
 
 
@@ -162,6 +164,9 @@ def encode_frame(
     """Encode one native frame of `layout` with a plugin of pydicom's encoders."""
     # Planes that pydicom's encoders are given come out as other pixels; pixel by pixel is right.
     description = _described(replace(layout, planar_configuration=0))
+    from pydicom.pixels.encoders.base import get_encoder
+    from pydicom.uid import UID
+
     encoder = get_encoder(UID(transfer_syntax_uid))
     try:
         return encoder.encode(_interleaved(native, layout), encoding_plugin=plugin, **description)
@@ -172,16 +177,20 @@ def encode_frame(
 
 def decode_frame(encoded: Buffer, transfer_syntax_uid: str, layout: PixelLayout) -> bytes:
     """Decode one frame with pydicom to native bytes in the planar configuration of `layout`."""
+    from pydicom.encaps import encapsulate
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID
+
     uid = UID(transfer_syntax_uid)
-    stored = replace(layout, planar_configuration=1 if uid == RLELossless else 0)
+    stored = replace(layout, planar_configuration=1 if uid == RLE_LOSSLESS else 0)
     # What stands in bits that are not stored, an overlay perhaps, came through RLE too.
-    options: dict[str, Any] = {"correct_unused_bits": False} if uid == RLELossless else {}
+    options: dict[str, Any] = {"correct_unused_bits": False} if uid == RLE_LOSSLESS else {}
     try:
         array, _ = get_decoder(uid).as_array(
             encapsulate([bytes(encoded)]), raw=True, index=0, **_described(stored), **options
         )
     except Exception as failure:
-        raise DecodingFailed(f"{UID(transfer_syntax_uid).name}: {failure}") from failure
+        raise DecodingFailed(f"{uid.name}: {failure}") from failure
     if layout.samples_per_pixel > 1 and layout.planar_configuration == 1:
         array = array.transpose(2, 0, 1)
     return array.tobytes()
@@ -191,6 +200,8 @@ def _interleaved(native: Buffer, layout: PixelLayout) -> bytes:
     """Return a native frame in planar configuration 0."""
     if layout.samples_per_pixel == 1 or layout.planar_configuration == 0:
         return bytes(native)
+    import numpy as np
+
     samples, width = layout.samples_per_pixel, layout.bits_allocated // 8
     planes = np.frombuffer(native, f"u{width}").reshape(samples, -1)
     return planes.T.tobytes()

@@ -1,17 +1,15 @@
 """Whether an instance's pixel data is encoded, and if not, why: a pure decision.
 
 `decide` takes facts and options and opens nothing. What may be encoded is the Standard's own
-table: PS3.5 Table 8.2.2-1 for RLE Lossless and its neighbours, as pydicom's `ENCODING_PROFILES`.
+table: PS3.5 Table 8.2.2-1 for RLE Lossless; its neighbours, as pydicom's `ENCODING_PROFILES`, for
+the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
-
-from pydicom.pixels.encoders.base import ENCODING_PROFILES
-from pydicom.uid import UID
 
 from node.dicom import uids
 from node.model import KeepReason
@@ -20,6 +18,18 @@ from node.model import KeepReason
 #: frame cannot be without; those of JPEG 2000 are longer.
 _RLE_HEADER_BYTES = 64
 _JPEG_MARKER_BYTES = 27
+
+#: Photometric Interpretation, Samples per Pixel, Pixel Representation, Bits Allocated and Stored.
+_Profile: TypeAlias = tuple[str, int, Iterable[int], Iterable[int], Iterable[int]]
+
+#: PS3.5 Table 8.2.2-1.
+_RLE_PROFILES: tuple[_Profile, ...] = (
+    ("MONOCHROME1", 1, (0, 1), (8, 16), range(1, 17)),
+    ("MONOCHROME2", 1, (0, 1), (8, 16), range(1, 17)),
+    ("PALETTE COLOR", 1, (0,), (8, 16), range(1, 17)),
+    ("YBR_FULL", 3, (0,), (8,), range(1, 9)),
+    ("RGB", 3, (0,), (8, 16), range(1, 17)),
+)
 
 Verify: TypeAlias = bool | Literal["independent"]
 
@@ -173,15 +183,26 @@ def _refusal(layout: PixelLayout, options: Options) -> KeepReason | None:
 
 
 def _in_table(layout: PixelLayout, options: Options) -> bool:
-    profiles = ENCODING_PROFILES.get(UID(options.transfer_syntax_uid), [])
     return any(
         layout.photometric_interpretation == photometric
         and layout.samples_per_pixel == samples
         and layout.pixel_representation in representations
         and layout.bits_allocated in allocated
         and layout.bits_stored in stored
-        for photometric, samples, representations, allocated, stored in profiles
+        for photometric, samples, representations, allocated, stored in _profiles(
+            options.transfer_syntax_uid
+        )
     )
+
+
+def _profiles(transfer_syntax_uid: str) -> Iterable[_Profile]:
+    """Return the lines of the table for a transfer syntax, as tuples."""
+    if transfer_syntax_uid == uids.RLE_LOSSLESS:
+        return _RLE_PROFILES
+    from pydicom.pixels.encoders.base import ENCODING_PROFILES  # its encoders bring pydicom anyway
+    from pydicom.uid import UID
+
+    return ENCODING_PROFILES.get(UID(transfer_syntax_uid), ())
 
 
 def _length_refusal(layout: PixelLayout, value_length: int) -> KeepReason | None:

@@ -17,10 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pydicom
-from pydicom.filewriter import write_dataset
-from pydicom.uid import UID
-
 from node.dicom import convert, part10, uids
 from node.dicom.convert import Chunk
 from node.dicom.part10 import FileMeta
@@ -142,7 +138,9 @@ def _converted(data_set: bytes, source: str, target: str) -> Iterable[Chunk]:
             data_set = b"".join(convert.to_explicit_le(data_set, source))
         return convert.from_explicit_le(data_set, target)
     except convert.CannotConvert as failure:
-        raise DecodingFailed(f"cannot be converted to {UID(target).name}: {failure}") from failure
+        raise DecodingFailed(
+            f"cannot be converted to {uids.name_of(target)}: {failure}"
+        ) from failure
 
 
 def _decompressed(instance: StoredInstance, transfer_syntax_uid: str, run: Run) -> bytes:
@@ -168,7 +166,10 @@ def decompressed(instance: StoredInstance, transfer_syntax_uid: str) -> bytes:
 
     The whole instance is in memory: this is the path for what we did not encode ourselves.
     """
-    name = UID(instance.meta.transfer_syntax_uid).name
+    name = uids.name_of(instance.meta.transfer_syntax_uid)
+    import pydicom  # here: what is native never needs it
+    from pydicom.filewriter import write_dataset
+
     try:
         ds = pydicom.dcmread(io.BytesIO(instance.buffer))
         # A deflated data set has native pixels and was inflated by reading it.

@@ -23,12 +23,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
-
 from node.dicom import convert, uids
 from node.dicom.encoded import PLANAR_CONFIGURATION, Element, EncodedDataSet
 from node.dicom.layout import Buffer
 from node.dicom.part10 import AsReceived
+from node.dicom.rewrite import swapped
 from node.dicom.walk import Release, keep
 from node.errors import DecodingFailed, EncodingFailed
 from node.model import KeepReason
@@ -270,9 +269,7 @@ def turned(native: Buffer, vr: str, bits_allocated: int) -> bytes:
     width = _turning_width(vr, bits_allocated)
     if width == 1:
         return bytes(native)
-    end = len(native) - len(native) % width
-    whole = memoryview(native)[:end]
-    return np.frombuffer(whole, f"u{width}").byteswap().tobytes() + bytes(native[end:])
+    return swapped(bytes(native), width)
 
 
 def _turning_width(vr: str | None, bits_allocated: int) -> int:

@@ -25,7 +25,6 @@ from node.dicom.scan import scan
 from node.dicom.walk import keep
 from node.errors import CannotUnderstand, CannotWrite, DecodingFailed
 from node.model import KeepReason
-from node.pixels.decoders import missing_decoder
 from node.pixels.files import write_file
 from node.pixels.policy import Options, decide
 from node.pixels.stored import StoredInstance, decompressed, opened
@@ -138,6 +137,10 @@ class Rewriter:
             return Same(KeepReason.ALREADY_COMPRESSED, size)
         if data_set.pixel_data is None:
             return Same(KeepReason.NO_PIXEL_DATA, size)
+        from node.pixels.decoders import (
+            missing_decoder,  # with pydicom, which native has no need of
+        )
+
         if missing := missing_decoder(syntax):
             return Same(KeepReason.DECODER_MISSING, size, missing)
         try:

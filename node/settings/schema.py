@@ -24,8 +24,8 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from node.dicom.uids import ENCODED_IN
 from node.settings.values import (
-    TRANSFER_SYNTAXES,
     Network,
     PeerAddress,
     check_ae_title,
@@ -283,7 +283,7 @@ class CompressionSettings(Section):
     @property
     def transfer_syntax_uid(self) -> str | None:
         """The UID to encode in, or None when compression is off."""
-        return TRANSFER_SYNTAXES.get(self.transfer_syntax)
+        return ENCODED_IN.get(self.transfer_syntax)
 
 
 class SpoolSettings(Section):

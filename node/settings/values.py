@@ -17,17 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from node.dicom.uids import ENCODED_IN
 from node.errors import UsageError
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: What `compression.transfer_syntax` may name, and the UIDs (PS3.6 Table A-1).
-TRANSFER_SYNTAXES = {
-    "RLELossless": "1.2.840.10008.1.2.5",
-    "JPEGLSLossless": "1.2.840.10008.1.2.4.80",
-    "JPEG2000Lossless": "1.2.840.10008.1.2.4.90",
-    "HTJ2KLossless": "1.2.840.10008.1.2.4.201",
-}
 NO_COMPRESSION = "none"
 
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?\Z")
@@ -143,12 +137,12 @@ def check_file(value: object) -> Path:
 
 def check_transfer_syntax(text: str) -> str:
     """Return the keyword of a transfer syntax named by its keyword or its UID."""
-    for keyword, uid in TRANSFER_SYNTAXES.items():
+    for keyword, uid in ENCODED_IN.items():
         if text in (keyword, uid):
             return keyword
     if text == NO_COMPRESSION:
         return text
-    known = [*TRANSFER_SYNTAXES, NO_COMPRESSION]
+    known = [*ENCODED_IN, NO_COMPRESSION]
     raise Unfit(
         f"is {quoted(text)}; it can be {alternatives(map(quoted, known))}, or the UID of one",
         hint=did_you_mean(text, known),

@@ -19,13 +19,11 @@ from pydicom import examples
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
-from node.cli import compress as command
 from node.cli import main
 from node.pixels.policy import Options
 from node.service import batch
 from node.service.places import InPlace, Mirror, Task
 from node.service.rewriting import Broken, Rewriter, Smaller
-from node.settings.values import TRANSFER_SYNTAXES
 
 CT = Path(examples.get_path("ct"))
 SAMPLES = CT.parent
@@ -176,10 +174,6 @@ def test_how_is_chosen(tmp_path, tree, options, uid):
     assert main(["compress", str(tree / "ct.dcm"), "--output", str(out), *options]) == 0
     assert syntax(out / "ct.dcm") == uid
     assert same_pixels(tree / "ct.dcm", out / "ct.dcm")
-
-
-def test_the_names_of_transfer_syntaxes_are_those_of_the_settings():
-    assert command.TRANSFER_SYNTAXES == TRANSFER_SYNTAXES
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 from pydicom.pixels.encoders.native import _encode_segment
 from rle_cases import by_pydicom
 
-from node.pixels import rle
+from node.pixels import pylibjpeg_rle, rle
 from node.pixels.rle import FrameLayout
 
 pytestmark = [
@@ -85,7 +85,7 @@ def pylibjpeg_size(native: bytes, layout: FrameLayout) -> int:
 
 
 def pydicom_size(native: bytes, layout: FrameLayout) -> int:
-    planes = rle._byte_planes(np.frombuffer(native, np.uint8), layout)
+    planes = pylibjpeg_rle.byte_planes(np.frombuffer(native, np.uint8), layout)
     return 64 + sum(len(_encode_segment(plane.tobytes(), layout.columns)) for plane in planes)
 
 
