@@ -89,16 +89,23 @@ class Delivered:
     detail: str = ""
 
 
+class Blame(enum.Enum):
+    """What a delivery that is to be tried again failed for, as far as its answer tells."""
+
+    INSTANCE = "this instance"
+    UNCLEAR = "this instance or the destination: whether others get through tells"
+    ROOM = "the destination has no room, for this instance or for any"
+    DESTINATION = "the destination, for now"
+    SETTINGS = "the destination, until somebody changes something there or here"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deferred:
-    """Not delivered this time; try again. `cause` is a sentence for the administrator.
-
-    `whole_destination` tells that the destination, and not this instance, is what failed.
-    """
+    """Not delivered this time; try again. `cause` is a sentence for the administrator."""
 
     destination: str
     cause: str
-    whole_destination: bool
+    blame: Blame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

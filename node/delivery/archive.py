@@ -23,7 +23,7 @@ from node.dicom.identity import identity_of, scan_any
 from node.dicom.part10 import Record
 from node.dicom.uids import is_uid
 from node.errors import CannotUnderstand, DecodingFailed
-from node.model import Deferred, Delivered, Failed, Outcome
+from node.model import Blame, Deferred, Delivered, Failed, Outcome
 from node.pixels.files import check_digest
 from node.pixels.policy import Run, here
 from node.pixels.stored import StoredInstance, opened, received_digest
@@ -61,7 +61,7 @@ class Archive:
             return Failed(destination=self.name, cause=str(failure))
         except OSError as failure:
             cause = f"{self._directory}: {failure.strerror or failure}"
-            return Deferred(destination=self.name, cause=cause, whole_destination=True)
+            return Deferred(destination=self.name, cause=cause, blame=Blame.DESTINATION)
 
     def close(self) -> None:
         """Nothing is held between deliveries."""

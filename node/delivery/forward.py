@@ -17,15 +17,14 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from node.delivery.loop import InDoubt
 from node.dicom import status
 from node.dicom.contexts import Proposal, Wanted, propose
 from node.dicom.status import Category
 from node.dicom.uids import is_uid, name_of
 from node.errors import CannotUnderstand, DecodingFailed, PeerRefused, PeerUnreachable
-from node.model import Deferred, Delivered, Failed, Outcome
+from node.model import Blame, Deferred, Delivered, Failed, Outcome
 from node.network.sending import AssociationEnded, PeerTooSlow, StoreResponse
-from node.network.store_scu import Peer, StoreSCU, connect
+from node.network.store_scu import NothingAccepted, Peer, PeerBusy, StoreSCU, connect
 from node.pixels.policy import Run, here
 from node.pixels.stored import StoredInstance, data_set_in, native_syntaxes, opened
 from node.spool import Entry
@@ -50,10 +49,12 @@ class Forward:
         self._association: StoreSCU | None = None
         self._proposed: set[Proposal] = set()
         self._upcoming: list[Wanted] = []
+        #: What was proposed for this batch, and nothing of it accepted.
+        self._hopeless: set[Proposal] = set()
 
     def begin(self, entries: Iterable[Entry]) -> None:
         """Look at what comes next, so that one association is negotiated for all of it."""
-        self._upcoming = []
+        self._upcoming, self._hopeless = [], set()
         for entry in entries:
             try:
                 with opened(entry.path) as instance:
@@ -68,21 +69,12 @@ class Forward:
             response = self.send(entry.path)
         except (CannotUnderstand, DecodingFailed, NotAccepted) as failure:
             return Failed(destination=self.name, cause=str(failure))
-        except (AssociationEnded, PeerTooSlow) as failure:
-            return InDoubt(destination=self.name, cause=str(failure))
         except (PeerUnreachable, PeerRefused) as failure:
-            return Deferred(destination=self.name, cause=str(failure), whole_destination=True)
+            return Deferred(destination=self.name, cause=str(failure), blame=blame_of(failure))
         except OSError as failure:
             cause = f"the spool cannot be read: {failure.strerror or failure}"
-            return Deferred(destination=self.name, cause=cause, whole_destination=True)
-        return self._judge(response)
-
-    def _judge(self, response: StoreResponse) -> Outcome:
-        outcome = judge(self.name, response)
-        if isinstance(outcome, Deferred) and response.meaning is Category.OUT_OF_RESOURCES:
-            # It may be too large, and another one not.
-            return InDoubt(destination=self.name, cause=outcome.cause)
-        return outcome
+            return Deferred(destination=self.name, cause=cause, blame=Blame.DESTINATION)
+        return judge(self.name, response)
 
     def send(self, path: Path) -> StoreResponse:
         """Send the instance in the file at `path` and return the answer.
@@ -92,16 +84,21 @@ class Forward:
         """
         with opened(path) as instance:
             wanted = self._wanted(instance)
-            association = self._association_for(wanted)
             meta = instance.meta
+            association = self._association_for(wanted)
             for syntax in wanted.transfer_syntax_uids:
                 if association.accepts(meta.sop_class_uid, syntax):
                     data_set = data_set_in(instance, syntax, self._run)
                     return association.send(
                         meta.sop_class_uid, meta.sop_instance_uid, syntax, data_set
                     )
+        raise self._refusal(wanted)
+
+    def _refusal(self, wanted: Wanted) -> NotAccepted:
         tried = ", ".join(name_of(syntax) for syntax in wanted.transfer_syntax_uids)
-        raise NotAccepted(f"{self._peer} accepts {name_of(meta.sop_class_uid)} in none of: {tried}")
+        return NotAccepted(
+            f"{self._peer} accepts {name_of(wanted.sop_class_uid)} in none of: {tried}"
+        )
 
     def close(self) -> None:
         """Release the association."""
@@ -125,10 +122,25 @@ class Forward:
             if self._association.is_open and needed <= self._proposed:
                 return self._association
             self.close()
+        if needed <= self._hopeless:
+            raise self._refusal(wanted)
         proposals = propose([wanted, *self._upcoming])
-        self._association = connect(self._peer, proposals)
+        try:
+            self._association = connect(self._peer, proposals)
+        except NothingAccepted:
+            self._hopeless |= set(proposals)
+            raise self._refusal(wanted) from None
         self._proposed = set(proposals)
         return self._association
+
+
+def blame_of(failure: PeerUnreachable | PeerRefused) -> Blame:
+    """Return whose fault it is that no answer came."""
+    if isinstance(failure, AssociationEnded | PeerTooSlow):
+        return Blame.UNCLEAR
+    # A permanent rejection (PS3.8 9.3.4) stays until somebody changes something.
+    lasting = isinstance(failure, PeerRefused) and not isinstance(failure, PeerBusy)
+    return Blame.SETTINGS if lasting else Blame.DESTINATION
 
 
 def judge(destination: str, response: StoreResponse) -> Outcome:
@@ -141,10 +153,12 @@ def judge(destination: str, response: StoreResponse) -> Outcome:
             return Delivered(destination=destination, status=response.status)
         case Category.WARNING | Category.DUPLICATE:
             return Delivered(destination=destination, status=response.status, detail=said)
-        case Category.OUT_OF_RESOURCES | Category.NOT_AUTHORISED:
-            return Deferred(destination=destination, cause=said, whole_destination=True)
-        case Category.REFUSED:
+        case Category.OUT_OF_RESOURCES:
+            return Deferred(destination=destination, cause=said, blame=Blame.ROOM)
+        case Category.NOT_AUTHORISED:
+            return Deferred(destination=destination, cause=said, blame=Blame.SETTINGS)
+        case Category.REFUSED | Category.MISMATCH:
             return Failed(destination=destination, cause=said)
         case _:
-            # Mismatch, cannot understand, unknown: some archives say so of passing errors.
-            return Deferred(destination=destination, cause=said, whole_destination=False)
+            # Cannot understand, unknown: some archives say so of passing errors.
+            return Deferred(destination=destination, cause=said, blame=Blame.INSTANCE)

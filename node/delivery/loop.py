@@ -1,19 +1,18 @@
 """One destination, one loop: takes queued entries in order and does what the outcome says.
 
-The loop owns the order, the back-off and the count of tries; the destination (`Archive`,
-`Forward`) owns how one entry gets there and answers with an outcome. An exception of it is logged
-and counts as a failure of that entry. An entry leaves the queue only when it was delivered, or
-refused for good and then kept with the reason. An entry whose bytes are not what was written, or
-that does not say what was written, is set aside and never sent.
+The loop owns the order, the back-off and the count of tries, on as many lanes as the destination
+may have associations; a lane (`Archive`, `Forward`) owns how one entry gets there and answers with
+an outcome. An exception of it is logged and counts as a failure of that entry. An entry leaves the
+queue only when it was delivered, or refused for good and then kept with the reason. An entry whose
+bytes are not what was written, or that does not say what was written, is set aside and never sent.
+With one lane entries go in the order of receipt; several lanes only begin them in that order.
 
 A destination that people have paused rests until they let it go on; an entry that they took out of
 the queue is passed over.
 
-A destination that fails as a whole is left alone for a back-off. An entry that fails alone is
-tried again after the others when its own back-off is over, and set aside after
-`ATTEMPTS_FOR_ONE_INSTANCE` tries; where it may be the destination that failed (`InDoubt`), only if
-others got through since the first of them. Where several entries fail one after the other and
-none gets through there is a back-off of the destination too.
+A destination that fails as a whole is left alone for a back-off (`circuit`). An entry that fails
+alone is tried again after the others when its own back-off is over, and set aside after
+`ATTEMPTS_FOR_ONE_INSTANCE` tries (`worklist`).
 """
 
 from __future__ import annotations
@@ -23,34 +22,31 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from node.delivery.schedule import (
-    ATTEMPTS_FOR_ONE_INSTANCE,
-    FAILURES_OF_A_DESTINATION,
-    Backoff,
-)
+from node.delivery.circuit import Breaker, Circuit
+from node.delivery.progress import Progress
+from node.delivery.schedule import Backoff
+from node.delivery.worklist import Fate, Worklist
 from node.dicom import status
 from node.errors import CannotUnderstand
-from node.model import Deferred, Delivered, Failed, Outcome
+from node.model import Blame, Deferred, Delivered, Failed, Outcome
 from node.pixels.files import check_digest
 from node.pixels.stored import opened
 from node.spool import Entry, Spool
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InDoubt(Deferred):
-    """Not delivered this time, and only the others tell whether it is because of this instance."""
-
-    whole_destination: bool = False
+#: Entries that are looked at as one batch: as many as one negotiation can speak for.
+BATCH = 64
+#: A lane with nothing to do releases its association after so many seconds: peers count them.
+IDLE_SECONDS = 1.0
 
 
 class Destination(Protocol):
-    """What a loop drives."""
+    """One lane of a loop, used from one thread."""
 
     name: str
 
@@ -64,235 +60,276 @@ class Destination(Protocol):
         """Let go of what is held between deliveries; called when there is nothing to do."""
 
 
-@dataclass(slots=True)
-class Progress:
-    """What a loop has done since it started; read by others, written by its loop only."""
-
-    delivered: int = 0
-    failed: int = 0
-    waiting_for_seconds: float = 0.0
-    last_error: str = ""
-    failures_in_a_row: int = 0
+class _Gone:
+    """The entry is not queued any more: somebody has dropped it."""
 
 
-#: Entries that are looked at as one batch: as many as one negotiation can speak for.
-BATCH = 64
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """An entry that failed alone: how often, when it is due, what was delivered before it."""
-
-    delivered_before: int
-    tries: int = 0
-    due: float = 0.0
+class _Damaged:
+    """The entry is not what was written."""
 
 
 @dataclass(slots=True)
 class Loop:
-    """Delivers the queue of one destination until told to stop."""
+    """Delivers the queue of one destination until told to stop. `ring` may come from anywhere."""
 
-    destination: Destination
+    lanes: Sequence[Destination]
     spool: Spool
     backoff: Backoff
-    wake: threading.Event
     stop: threading.Event
-    progress: Progress = field(default_factory=Progress)
 
-    #: How long an idle loop waits for a bell before it looks by itself.
+    #: How long an idle loop waits for `ring` before it looks by itself.
     look_every_seconds: float = 1.0
+    idle_seconds: float = IDLE_SECONDS
 
-    #: By name of entry; entries that have left the queue are dropped with every pass.
-    _waiting: dict[str, _Waiting] = field(default_factory=dict)
+    #: Guards everything below, and tells that some of it changed.
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _breaker: Breaker = field(init=False)
+    _work: Worklist = field(default_factory=Worklist)
+    _rings: int = 0
+    _failed: int = 0
+    #: Tries that came to nothing since the destination last took or refused an instance.
+    _failures_in_a_row: int = 0
+    _last_error: str = ""
     #: Entries that were delivered and could not be removed.
     _taken: set[str] = field(default_factory=set)
-    #: Entries that failed alone since the last one got through.
-    _failing: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._breaker = Breaker(self.backoff)
+
+    @property
+    def name(self) -> str:
+        """The destination's name."""
+        return self.lanes[0].name
+
+    @property
+    def progress(self) -> Progress:
+        """What was done since the start."""
+        with self._changed:
+            return Progress(
+                delivered=self._work.delivered,
+                failed=self._failed,
+                circuit=self._breaker.circuit,
+                waiting_for_seconds=self._breaker.seconds_left(time.monotonic()),
+                last_error=self._last_error,
+                failures_in_a_row=self._failures_in_a_row,
+            )
+
+    def ring(self) -> None:
+        """Say that something was queued, or that `stop` was set."""
+        with self._changed:
+            self._rings += 1
+            self._changed.notify_all()
 
     def run(self) -> None:
         """Work until `stop` is set; what is under way is finished. No failure ends it."""
+        others = [
+            threading.Thread(target=self._run, args=(lane,), name=f"deliver-{self.name}-{number}")
+            for number, lane in enumerate(self.lanes[1:], 2)
+        ]
+        for thread in others:
+            thread.daemon = True
+            thread.start()
+        self._run(self.lanes[0])
+        for thread in others:
+            thread.join()
+
+    # -- one lane ------------------------------------------------------------------------------
+
+    def _run(self, lane: Destination) -> None:
+        quiet_since: float | None = None
         try:
             while not self.stop.is_set():
-                self.wake.clear()
-                if not self._guarded_pass():
-                    self._close()
-                    self._rest()
+                rings = self._rings
+                if batch := self._borrow():
+                    self._guarded(lane, batch)
+                    quiet_since = time.monotonic()
+                elif quiet_since is None:
+                    self._rest(rings, self.look_every_seconds)
+                elif (left := self._until_release(quiet_since)) > 0:
+                    self._rest(rings, left)
+                else:
+                    self._close(lane)
+                    quiet_since = None
         finally:
-            self._close()
+            self._close(lane)
 
-    def _guarded_pass(self) -> bool:
+    def _until_release(self, quiet_since: float) -> float:
+        """Return how long an association is still kept; not at all while it is left alone."""
+        if self._breaker.circuit is Circuit.OPEN:
+            return 0.0
+        return quiet_since + self.idle_seconds - time.monotonic()
+
+    def _borrow(self) -> list[Entry]:
+        """Return what to do next; nothing where there is nothing, or where it must wait."""
         try:
-            return self._pass()
+            with self._changed:
+                now = time.monotonic()
+                if self._is_paused or not self._breaker.admits(now, is_busy=self._work.is_busy):
+                    return []
+                most = max(1, BATCH // len(self.lanes))
+                return self._work.borrow(now, most, lambda: self.spool.queued(self.name))
         except OSError as failure:
             self._back_off(f"the spool cannot be read: {failure.strerror or failure}")
-        except Exception as failure:
-            log.exception("%s: unexpected failure", self.destination.name)
-            self._back_off(f"unexpected failure: {type(failure).__name__}")
-        return True
+        return []
 
-    def _pass(self) -> bool:
-        """Go through the queue once; return whether anything was there to do."""
-        entries = [] if self._is_paused() else self._ready()
-        for at in range(0, len(entries), BATCH):
-            batch = entries[at : at + BATCH]
-            self._begin(batch)
-            for entry in batch:
-                if self.stop.is_set() or self._is_paused() or not self._one(entry):
-                    return True
-        return bool(entries)
-
+    @property
     def _is_paused(self) -> bool:
-        return self.spool.paused(self.destination.name)
+        return self.spool.paused(self.name)
 
-    def _ready(self) -> list[Entry]:
-        """Return what can be tried now: first what has not failed, then what is due again."""
-        entries = list(self.spool.queued(self.destination.name))
-        names = {entry.name for entry in entries}
-        self._waiting = {name: one for name, one in self._waiting.items() if name in names}
-        self._taken &= names
-        self._failing &= names
-        now = time.monotonic()
-        due = [
-            entry
-            for entry in entries
-            if entry.name in self._waiting and self._waiting[entry.name].due <= now
-        ]
-        due.sort(key=lambda entry: self._waiting[entry.name].due)
-        return [entry for entry in entries if entry.name not in self._waiting] + due
+    def _rest(self, rings: int, seconds: float) -> None:
+        """Wait for a ring, but not longer than until there is something to do."""
+        with self._changed:
+            now = time.monotonic()
+            until = [now + seconds]
+            if self._breaker.circuit is Circuit.OPEN:
+                until = [max(self._breaker.due, now)]
+            elif not self._is_paused and (due := self._work.next_due()) is not None:
+                until.append(due)
+            if self._rings == rings and not self.stop.is_set():
+                self._changed.wait(max(0.0, min(until) - now))
 
-    def _rest(self) -> None:
-        """Wait for the bell, but not longer than until an entry is due again."""
-        seconds = self.look_every_seconds
-        if self._waiting and not self._is_paused():
-            first = min(one.due for one in self._waiting.values()) - time.monotonic()
-            self.progress.waiting_for_seconds = max(0.0, first)
-            seconds = min(seconds, self.progress.waiting_for_seconds)
-        self.wake.wait(seconds)
-        self.progress.waiting_for_seconds = 0.0
-
-    def _begin(self, batch: list[Entry]) -> None:
+    def _guarded(self, lane: Destination, batch: list[Entry]) -> None:
         try:
-            self.destination.begin(batch)
+            self._deliver(lane, batch)
+        except Exception as failure:
+            log.exception("%s: unexpected failure", self.name)
+            self._back_off(f"unexpected failure: {type(failure).__name__}")
+        finally:
+            with self._changed:
+                self._work.give_back(batch)
+
+    def _deliver(self, lane: Destination, batch: list[Entry]) -> None:
+        try:
+            lane.begin(batch)
         except Exception:
-            log.exception("%s: cannot look ahead", self.destination.name)
+            log.exception("%s: cannot look ahead", self.name)
+        for entry in batch:
+            if self.stop.is_set() or self._is_paused or not self._one(lane, entry):
+                return
 
-    def _close(self) -> None:
+    def _close(self, lane: Destination) -> None:
         try:
-            self.destination.close()
+            lane.close()
         except Exception:
-            log.exception("%s: cannot let go of its association", self.destination.name)
+            log.exception("%s: cannot let go of its association", self.name)
 
-    def _one(self, entry: Entry) -> bool:
-        """Deliver one entry; False where the pass has to begin again, after the back-off."""
+    # -- one entry -----------------------------------------------------------------------------
+
+    def _one(self, lane: Destination, entry: Entry) -> bool:
+        """Deliver one entry; False where it and those behind it have to wait."""
+        if self._breaker.circuit is Circuit.OPEN:
+            return False
         try:
-            return self._settle(entry, self._outcome(entry))
+            return self._settle(entry, self._outcome(lane, entry))
         except OSError as failure:
             if self._is_gone(entry):
-                return True
+                return self._settle(entry, _Gone())
             # The entry stays queued.
-            self._back_off(f"the spool cannot be written: {failure.strerror or failure}")
+            self._back_off(f"the spool cannot be used: {failure.strerror or failure}")
             return False
+
+    def _outcome(self, lane: Destination, entry: Entry) -> Outcome | _Gone | _Damaged:
+        if entry.name in self._taken:
+            return Delivered(destination=self.name, status=status.SUCCESS)
+        try:
+            if not _is_what_was_written(entry):
+                return _Damaged()
+        except CannotUnderstand:
+            return _Damaged()
+        try:
+            return lane.deliver(entry)
+        except Exception as failure:
+            log.exception("%s: entry %s: unexpected failure", self.name, entry.name)
+            self._close(lane)
+            cause = f"unexpected failure: {type(failure).__name__}"
+            return Deferred(destination=self.name, cause=cause, blame=Blame.UNCLEAR)
 
     def _is_gone(self, entry: Entry) -> bool:
         """Tell whether a human removed the entry from the queue meanwhile."""
         return self.spool.is_mounted() and not os.path.lexists(entry.path)
 
-    def _settle(self, entry: Entry, outcome: Outcome | None) -> bool:
+    def _settle(self, entry: Entry, outcome: Outcome | _Gone | _Damaged) -> bool:
         match outcome:
-            case None:
+            case _Gone():
+                with self._changed:
+                    self._work.settle(entry, delivered=False)
+            case _Damaged():
                 self.spool.damaged(entry)
                 self._note_failure("its bytes are not what was written: set aside", entry)
-            case Delivered():
-                self._settle_delivered(entry)
+            case Delivered(detail=detail):
+                self._let_go(entry, detail)
             case Failed(cause=cause):
                 self.spool.refused(entry, cause)
                 self._note_failure(cause, entry)
-                self.progress.failures_in_a_row = 0
+                self._note_answer()
             case Deferred() if self._is_gone(entry):
-                pass
-            case Deferred(cause=cause, whole_destination=True):
-                self._back_off(cause)
+                return self._settle(entry, _Gone())
+            case Deferred(cause=cause, blame=Blame.DESTINATION | Blame.SETTINGS as blame):
+                self._back_off(cause, lasting=blame is Blame.SETTINGS)
                 return False
-            case Deferred(cause=cause):
-                return self._defer(entry, cause, in_doubt=isinstance(outcome, InDoubt))
+            case Deferred(cause=cause, blame=blame):
+                return self._put_off(entry, cause, blame)
         return True
 
-    def _settle_delivered(self, entry: Entry) -> None:
-        # Where the removal fails it is what is tried again, not the delivery.
+    def _let_go(self, entry: Entry, detail: str) -> None:
+        """Remove what was delivered; where that fails it is what is tried again."""
+        if detail and entry.name not in self._taken:
+            log.warning("%s: entry %s: delivered: %s", self.name, entry.name, detail)
         self._taken.add(entry.name)
         self.spool.delivered(entry)
         self._taken.discard(entry.name)
-        self._failing.clear()
-        self.progress.delivered += 1
-        self.progress.last_error = ""
-        self.progress.failures_in_a_row = 0
+        with self._changed:
+            self._work.settle(entry, delivered=True)
+            self._last_error = ""
+        self._note_answer()
 
-    def _outcome(self, entry: Entry) -> Outcome | None:
-        """Deliver, or return None where the entry is damaged."""
-        name = self.destination.name
-        if entry.name in self._taken:
-            return Delivered(destination=name, status=status.SUCCESS)
-        try:
-            if not _is_what_was_written(entry):
-                return None
-        except CannotUnderstand:
-            return None
-        except FileNotFoundError:
-            raise
-        except OSError as failure:
-            cause = f"the spool cannot be read: {failure.strerror or failure}"
-            return Deferred(destination=name, cause=cause, whole_destination=True)
-        try:
-            return self.destination.deliver(entry)
-        except Exception as failure:
-            log.exception("%s: entry %s: unexpected failure", name, entry.name)
-            self._close()
-            cause = f"unexpected failure: {type(failure).__name__}"
-            return InDoubt(destination=name, cause=cause)
+    def _note_answer(self) -> None:
+        """The destination works: where it was left alone, the other lanes may go on."""
+        with self._changed:
+            was = self._breaker.circuit
+            self._breaker.answered()
+            self._failures_in_a_row = 0
+            if was is not Circuit.CLOSED:
+                log.info("%s: answers again", self.name)
+                self._changed.notify_all()
 
-    def _defer(self, entry: Entry, cause: str, *, in_doubt: bool) -> bool:
+    def _put_off(self, entry: Entry, cause: str, blame: Blame) -> bool:
         """Put off an entry that failed alone; False where the destination seems to fail."""
-        self._failing.add(entry.name)
-        is_destination = len(self._failing) >= FAILURES_OF_A_DESTINATION
-        waiting = self._waiting.setdefault(entry.name, _Waiting(self.progress.delivered))
-        others_got_through = self.progress.delivered > waiting.delivered_before
-        is_certain = not in_doubt or (others_got_through and not is_destination)
-        waiting.tries += not (in_doubt and is_destination)
-        if is_certain and waiting.tries >= ATTEMPTS_FOR_ONE_INSTANCE:
-            self.spool.refused(entry, f"{cause} (after {waiting.tries} tries)", waiting.tries)
-            self._note_failure(f"{cause}: set aside after {waiting.tries} tries", entry)
+        with self._changed:
+            fate = self._work.judge(entry, blame)
+            tries = self._work.tries(entry)
+        if fate is Fate.SET_ASIDE:
+            self.spool.refused(entry, f"{cause} (after {tries} tries)", tries)
+            self._note_failure(f"{cause}: set aside after {tries} tries", entry)
             return True
-        delay = self.backoff.delay(max(1, waiting.tries), random.random())
-        waiting.due = time.monotonic() + delay
-        if is_destination:
+        with self._changed:
+            delay = self.backoff.delay(max(1, tries), random.random())
+            self._work.put_off(entry, time.monotonic() + delay)
+            self._last_error = cause
+            self._failures_in_a_row += 1
+        if fate is Fate.DESTINATION_FAILS:
             self._back_off(cause)
             return False
-        self.progress.last_error = cause
-        self.progress.failures_in_a_row += 1
         log.warning(
-            "%s: entry %s: %s; trying it again in %.1f s",
-            self.destination.name,
-            entry.name,
-            cause,
-            delay,
+            "%s: entry %s: %s; trying it again in %.1f s", self.name, entry.name, cause, delay
         )
         return True
 
-    def _back_off(self, cause: str) -> None:
+    def _back_off(self, cause: str, *, lasting: bool = False) -> None:
         """Leave the whole destination alone for a while."""
-        self.progress.last_error = cause
-        self.progress.failures_in_a_row += 1
-        delay = self.backoff.delay(self.progress.failures_in_a_row, random.random())
-        log.warning("%s: %s; trying again in %.1f s", self.destination.name, cause, delay)
-        self._close()
-        self.progress.waiting_for_seconds = delay
-        self.stop.wait(delay)
-        self.progress.waiting_for_seconds = 0.0
+        with self._changed:
+            delay = self._breaker.failed(time.monotonic(), random.random(), lasting=lasting)
+            self._last_error = cause
+            self._failures_in_a_row += 1
+        level = logging.ERROR if lasting else logging.WARNING
+        log.log(level, "%s: %s; trying again in %.1f s", self.name, cause, delay)
 
     def _note_failure(self, cause: str, entry: Entry) -> None:
-        self.progress.failed += 1
-        self.progress.last_error = cause
-        log.error("%s: entry %s: %s", self.destination.name, entry.name, cause)
+        with self._changed:
+            self._work.settle(entry, delivered=False)
+            self._failed += 1
+            self._last_error = cause
+        log.error("%s: entry %s: %s", self.name, entry.name, cause)
 
 
 def _is_what_was_written(entry: Entry) -> bool:

@@ -20,12 +20,13 @@ class Backoff:
     first: float
     longest: float
 
-    def delay(self, failures: int, chance: float) -> float:
+    def delay(self, failures: int, chance: float, *, lasting: bool = False) -> float:
         """Return seconds to wait after `failures` (1 or more) in a row.
 
+        A `lasting` failure, which somebody has to mend, is not asked after more often than that.
         `chance`, between 0 and 1, spreads the delay over its upper half, so that many nodes whose
         archive came back do not call at the same moment.
         """
         # 2**64 seconds are long enough, and a float.
-        full = min(self.longest, self.first * 2.0 ** min(failures - 1, 64))
-        return full * (0.5 + 0.5 * chance)
+        full = self.longest if lasting else self.first * 2.0 ** min(failures - 1, 64)
+        return min(self.longest, full) * (0.5 + 0.5 * chance)

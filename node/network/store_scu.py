@@ -1,8 +1,9 @@
 """The storage and verification SCU: one association, over which instances are sent.
 
-`connect` raises `PeerUnreachable` and `PeerRefused`; `StoreSCU.send` returns the status that the
-peer answered or raises `PeerUnreachable` where none came. pynetdicom's empty Dataset, which would
-mean that, does not leave this module.
+`connect` raises `PeerUnreachable`, `PeerRefused` and two kinds of that: `PeerBusy` where asking
+again may help, `NothingAccepted` where the peer takes nothing of what is proposed. `StoreSCU.send`
+returns the status that the peer answered or raises `PeerUnreachable` where none came. pynetdicom's
+empty Dataset, which would mean that, does not leave this module.
 """
 
 from __future__ import annotations
@@ -19,6 +20,18 @@ from node.errors import PeerRefused, PeerUnreachable
 from node.network.association import NodeAssociation
 from node.network.requestor import associate
 from node.network.sending import LEAST_PDU, Buffer, StoreResponse, send_store
+
+
+class PeerBusy(PeerRefused):
+    """The peer rejected the association for now (PS3.8 9.3.4, rejected-transient)."""
+
+
+class NothingAccepted(PeerRefused):
+    """The peer took the association and none of its presentation contexts (PS3.8 9.3.3.2)."""
+
+
+#: Result of an A-ASSOCIATE-RJ (PS3.8 9.3.4).
+_TRANSIENT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +136,11 @@ def connect(peer: Peer, proposals: Sequence[Proposal]) -> StoreSCU:
         _require_room(peer, association)
         return StoreSCU(peer, association)
     if association.is_rejected:
-        raise PeerRefused(f"{peer} rejected the association: {_reason(association)}")
+        why = f"{peer} rejected the association: {_reason(association)}"
+        answer: Any = association.acceptor.primitive
+        raise PeerBusy(why) if answer.result == _TRANSIENT else PeerRefused(why)
+    if association.rejected_contexts and not association.accepted_contexts:
+        raise NothingAccepted(f"{peer} accepts none of what was proposed")
     raise PeerUnreachable(f"{peer}: the association was aborted before it was established")
 
 

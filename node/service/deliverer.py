@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import threading
 
-from node.delivery.loop import Loop, Progress
+from node.delivery.loop import Loop
+from node.delivery.progress import Progress
 from node.delivery.schedule import Backoff
 from node.service.bell import Bell
-from node.service.destinations import codec_workers, make, queued_destinations
+from node.service.destinations import codec_workers, lanes, queued_destinations
 from node.settings import Settings
 from node.spool import Spool
 
@@ -32,10 +33,9 @@ class Deliverer:
         self._workers = codec_workers(settings)
         self._loops = {
             destination.name: Loop(
-                destination=make(settings, destination, spool.disk, self._workers),
+                lanes=lanes(settings, destination, spool.disk, self._workers),
                 spool=spool,
                 backoff=Backoff(destination.retry_seconds, destination.retry_max_seconds),
-                wake=threading.Event(),
                 stop=self._stop,
             )
             for destination in queued_destinations(settings)
@@ -67,7 +67,7 @@ class Deliverer:
         self._stop.set()
         self._bell.ring()
         for loop in self._loops.values():
-            loop.wake.set()
+            loop.ring()
         for thread in self._threads:
             thread.join()
         self._workers.close()
@@ -96,4 +96,4 @@ class Deliverer:
             return
         self._spool.fan_out(entries, self._loops)
         for loop in self._loops.values():
-            loop.wake.set()
+            loop.ring()

@@ -63,18 +63,21 @@ def codec_workers(settings: Settings) -> CodecWorkers:
     )
 
 
-def make(
+def lanes(
     settings: Settings,
     destination: DiskDestination | NetworkDestination,
     disk: Disk,
     run: Run,
-) -> Destination:
-    """Return what brings instances to `destination`; `run` says where codecs of others run."""
+) -> list[Destination]:
+    """Return what brings instances to `destination`: as many as may do so at the same time.
+
+    `run` says where codecs of others run.
+    """
     if isinstance(destination, DiskDestination):
-        return Archive(destination.name, destination.directory, disk, run)
-    return Forward(
-        destination.name,
-        peer_of(settings, destination),
-        native_only=destination.transfer_syntax == "native",
-        run=run,
-    )
+        return [Archive(destination.name, destination.directory, disk, run)]
+    peer = peer_of(settings, destination)
+    native_only = destination.transfer_syntax == "native"
+    return [
+        Forward(destination.name, peer, native_only=native_only, run=run)
+        for _ in range(destination.associations)
+    ]

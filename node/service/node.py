@@ -13,7 +13,7 @@ import os
 from contextlib import ExitStack
 from types import TracebackType
 
-from node.delivery.loop import Progress
+from node.delivery.progress import Progress
 from node.network.tally import Tally
 from node.pixels.codecs import check_installed
 from node.service.bell import Bell

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 
-from node.delivery.loop import Progress
+from node.delivery.progress import Progress
 from node.network.tally import Tally, merge
 
 #: A destination's last error is cut to so many characters, which keeps a report short.
@@ -30,9 +30,10 @@ class Report:
 
     def encode(self) -> bytes:
         """Return one line; the destinations' last errors are cut to `_ERROR_LENGTH`."""
-        fields = asdict(self)
-        for progress in fields["destinations"].values():
-            progress["last_error"] = progress["last_error"][:_ERROR_LENGTH]
+        short = {
+            name: progress.shortened(_ERROR_LENGTH) for name, progress in self.destinations.items()
+        }
+        fields = asdict(replace(self, destinations=short))
         return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
     @classmethod
@@ -46,7 +47,8 @@ class Report:
                 at_work=fields["at_work"],
                 turned_away=fields["turned_away"],
                 destinations={
-                    name: Progress(**progress) for name, progress in fields["destinations"].items()
+                    name: Progress.from_fields(progress)
+                    for name, progress in fields["destinations"].items()
                 },
             )
         except (KeyError, TypeError, AttributeError) as failure:
@@ -62,10 +64,13 @@ def total(reports: Iterable[Report]) -> Report:
         result.active_associations += report.active_associations
         result.at_work += report.at_work
         result.turned_away = dict(Counter(result.turned_away) + Counter(report.turned_away))
-        result.destinations |= report.destinations
+        for name, progress in report.destinations.items():
+            known = result.destinations.get(name, Progress())
+            result.destinations[name] = known.plus(progress)
     return result
 
 
 def ended(report: Report) -> Report:
     """Return what stays of the last report of a process that is gone: all that it had done."""
-    return replace(report, active_associations=0, at_work=0)
+    left = {name: progress.ended() for name, progress in report.destinations.items()}
+    return replace(report, active_associations=0, at_work=0, destinations=left)

@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from node.delivery.loop import Progress
+from node.delivery.progress import Progress
 from node.service.destinations import queued_destinations
 from node.service.pipeline import has_room
 from node.service.report import Report

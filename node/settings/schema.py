@@ -53,6 +53,7 @@ REQUIRED: Any = ...
 FOR_READERS = ("unit", "option", "values", "default_text", "example")
 
 MOST_RECEIVERS = 256
+MOST_DESTINATION_ASSOCIATIONS = 32
 
 _MEBIBYTE = 1024 * 1024
 _GIBIBYTE = 1024 * _MEBIBYTE
@@ -367,6 +368,13 @@ class NetworkDestination(DestinationSettings):
         "stored",
         '"stored" sends what is in the spool if the destination takes it, else decompressed. '
         '"native" always decompresses what we compressed.',
+    )
+    associations: int = setting(
+        1,
+        "Associations at one time to this destination. With 1, instances arrive in the order in "
+        "which they were received.",
+        ge=1,
+        le=MOST_DESTINATION_ASSOCIATIONS,
     )
     connect_seconds: float = setting(
         10,

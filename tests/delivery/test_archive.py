@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from node.delivery.archive import Archive
 from node.dicom.part10 import FileMeta
 from node.dicom.scan import scan
-from node.model import Deferred, Delivered, Failed
+from node.model import Blame, Deferred, Delivered, Failed
 from node.pixels.files import write_file
 from node.pixels.policy import Options
 from node.spool import Disk, Durability, Entry, Spool
@@ -187,7 +187,7 @@ def test_a_copy_that_is_interrupted_leaves_nothing_and_is_made_again(
     entry = put(spool, instances.image())
     outcome = archive(tmp_path / "disk", Full(errno.EXDEV)).deliver(entry)
     assert isinstance(outcome, Deferred)
-    assert outcome.whole_destination
+    assert outcome.blame is Blame.DESTINATION
     assert "No space left" in outcome.cause
     assert names(tmp_path / "disk") == []
     assert entry.path.is_file()
@@ -261,5 +261,5 @@ def test_a_folder_that_cannot_be_made_puts_the_destination_off(
     (tmp_path / "disk").write_bytes(b"a file where a folder should be")
     outcome = archive(tmp_path / "disk").deliver(put(spool, instances.image()))
     assert isinstance(outcome, Deferred)
-    assert outcome.whole_destination
+    assert outcome.blame is Blame.DESTINATION
     assert str(tmp_path / "disk") in outcome.cause

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from node.delivery.forward import judge
-from node.model import Deferred, Delivered, Failed, Outcome
+from node.model import Blame, Deferred, Delivered, Failed, Outcome
 from node.network.sending import StoreResponse
 
 
@@ -13,8 +13,8 @@ def delivered(code: int, detail: str = "") -> Outcome:
     return Delivered(destination="pacs", status=code, detail=detail)
 
 
-def deferred(cause: str, *, whole: bool) -> Outcome:
-    return Deferred(destination="pacs", cause=cause, whole_destination=whole)
+def deferred(cause: str, blame: Blame) -> Outcome:
+    return Deferred(destination="pacs", cause=cause, blame=blame)
 
 
 def failed(cause: str) -> Outcome:
@@ -28,15 +28,15 @@ ANSWERS: dict[int, Outcome] = {
     0xB007: delivered(0xB007, "B007 (warning)"),
     0x0001: delivered(0x0001, "0001 (warning)"),
     0x0111: delivered(0x0111, "0111 (duplicate SOP instance)"),
-    0xA700: deferred("A700 (out of resources)", whole=True),
-    0xA701: deferred("A701 (out of resources)", whole=True),
-    0x0124: deferred("0124 (not authorised)", whole=True),
-    0xA900: deferred("A900 (data set does not match SOP class)", whole=False),
-    0xC000: deferred("C000 (cannot understand)", whole=False),
-    0xC123: deferred("C123 (cannot understand)", whole=False),
-    0x0110: deferred("0110 (cannot understand)", whole=False),
-    0x4711: deferred("4711 (unknown)", whole=False),
-    0xFE00: deferred("FE00 (unknown)", whole=False),
+    0xA700: deferred("A700 (out of resources)", Blame.ROOM),
+    0xA701: deferred("A701 (out of resources)", Blame.ROOM),
+    0x0124: deferred("0124 (not authorised)", Blame.SETTINGS),
+    0xA900: failed("A900 (data set does not match SOP class)"),
+    0xC000: deferred("C000 (cannot understand)", Blame.INSTANCE),
+    0xC123: deferred("C123 (cannot understand)", Blame.INSTANCE),
+    0x0110: deferred("0110 (cannot understand)", Blame.INSTANCE),
+    0x4711: deferred("4711 (unknown)", Blame.INSTANCE),
+    0xFE00: deferred("FE00 (unknown)", Blame.INSTANCE),
     0x0122: failed("0122 (refused for good)"),
     0x0117: failed("0117 (refused for good)"),
     0x0211: failed("0211 (refused for good)"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,19 +14,20 @@ import pytest
 from peers import wait_until
 from pydicom.uid import ExplicitVRLittleEndian
 
+from node.delivery.circuit import Circuit
 from node.delivery.loop import BATCH, Loop
 from node.delivery.schedule import ATTEMPTS_FOR_ONE_INSTANCE, Backoff
 from node.dicom.part10 import FileMeta
 from node.dicom.scan import scan
-from node.model import Deferred, Delivered, Failed, Outcome
+from node.model import Blame, Deferred, Delivered, Failed, Outcome
 from node.pixels.files import write_file
 from node.pixels.policy import Options
 from node.spool import Disk, Durability, Entry, Spool
 
 OK = Delivered(destination="pacs", status=0)
 REFUSED = Failed(destination="pacs", cause="0122")
-DOWN = Deferred(destination="pacs", cause="refused", whole_destination=True)
-NOT_NOW = Deferred(destination="pacs", cause="C000", whole_destination=False)
+DOWN = Deferred(destination="pacs", cause="refused", blame=Blame.DESTINATION)
+NOT_NOW = Deferred(destination="pacs", cause="C000", blame=Blame.INSTANCE)
 
 
 class Scripted:
@@ -61,10 +64,9 @@ class Running:
         self.destination = destination
         self.stop = threading.Event()
         self.loop = Loop(
-            destination=destination,
+            lanes=[destination],
             spool=self.spool,
             backoff=Backoff(0.001, 0.002),
-            wake=threading.Event(),
             stop=self.stop,
         )
         self.thread = threading.Thread(target=self.loop.run, daemon=True)
@@ -96,7 +98,7 @@ class Running:
 
     def close(self) -> None:
         self.stop.set()
-        self.loop.wake.set()
+        self.loop.ring()
         if self.thread.ident is not None:
             self.thread.join(10)
             assert not self.thread.is_alive()
@@ -178,12 +180,108 @@ def test_what_comes_next_is_announced_in_batches(tmp_path: Path, running: list[R
 def test_a_bell_wakes_it_at_once(tmp_path: Path, running: list[Running]) -> None:
     loop = Running(tmp_path, Scripted())
     loop.loop.look_every_seconds = 3600
+    loop.loop.idle_seconds = 0.001
     running.append(loop)
+    loop.put("1.1")
     loop.start()
     wait_until(lambda: loop.destination.closed, "it is idle")
-    loop.put("1.1")
-    loop.loop.wake.set()
+    loop.put("1.2")
+    loop.loop.ring()
     loop.wait_until_empty()
+
+
+def test_its_association_is_kept_while_something_comes_now_and_then(
+    tmp_path: Path, running: list[Running]
+) -> None:
+    loop = Running(tmp_path, Scripted())
+    loop.loop.idle_seconds = 3600
+    running.append(loop)
+    loop.start()
+    for number in range(5):
+        loop.put(f"1.{number}")
+        loop.loop.ring()
+        loop.wait_until_empty()
+    assert loop.destination.closed == 0
+
+
+def test_what_somebody_dropped_is_passed_over(tmp_path: Path, running: list[Running]) -> None:
+    loop = Running(tmp_path, Scripted(b=[NOT_NOW]))
+    running.append(loop)
+    first, second, _ = loop.put("1.1", "1.2", "1.3")
+    real = loop.destination.begin
+
+    def dropping(entries: Iterable[Entry]) -> None:
+        real(entries)
+        first.path.unlink(missing_ok=True)
+
+    loop.destination.begin = dropping  # type: ignore[method-assign]
+    loop.loop.backoff = Backoff(0.2, 0.2)
+    loop.start()
+    wait_until(lambda: loop.destination.asked == ["b", "c"], "b waits")
+    second.path.unlink()
+    loop.wait_until_empty()
+    wait_until(lambda: loop.loop._work.next_due() is None, "b is forgotten")
+    assert loop.destination.asked == ["b", "c"]
+    assert loop.loop.progress.circuit is Circuit.CLOSED
+
+
+class Together(Scripted):
+    """A lane that waits in its first delivery until all lanes are in theirs."""
+
+    def __init__(self, barrier: threading.Barrier) -> None:
+        super().__init__()
+        self.barrier = barrier
+
+    def deliver(self, entry: Entry) -> Outcome:
+        if not self.asked:
+            self.barrier.wait(30)
+        return super().deliver(entry)
+
+
+def test_several_lanes_deliver_at_the_same_time_and_each_entry_once(
+    tmp_path: Path, running: list[Running]
+) -> None:
+    barrier = threading.Barrier(3)
+    lanes = [Together(barrier) for _ in range(3)]
+    loop = Running(tmp_path, lanes[0])
+    loop.loop.lanes = lanes
+    running.append(loop)
+    uids = [f"1.9.{number}" for number in range(100)]
+    loop.put(*uids)
+    loop.start()
+    loop.wait_until_empty()
+    assert sorted(uid for lane in lanes for uid in lane.asked) == sorted(uids)
+    assert loop.loop.progress.delivered == len(uids)
+
+
+def test_one_lane_alone_tries_a_destination_that_was_down(
+    tmp_path: Path, running: list[Running]
+) -> None:
+    """While it is down there is one call for each back-off, however many lanes there are."""
+    calls: list[float] = []
+    up = threading.Event()
+
+    class Down(Scripted):
+        def deliver(self, entry: Entry) -> Outcome:
+            if up.is_set():
+                return super().deliver(entry)
+            calls.append(time.monotonic())
+            return DOWN
+
+    lanes = [Down() for _ in range(4)]
+    loop = Running(tmp_path, lanes[0])
+    loop.loop.lanes = lanes
+    loop.loop.backoff = loop.loop._breaker.backoff = Backoff(0.05, 0.05)
+    running.append(loop)
+    loop.put(*(f"1.9.{number}" for number in range(50)))
+    # It has failed already: otherwise all four may be under way the first time.
+    loop.loop._breaker.failed(time.monotonic(), 1)
+    loop.start()
+    wait_until(lambda: len(calls) >= 5, "it was tried")
+    up.set()
+    loop.wait_until_empty()
+    assert all(later - earlier >= 0.02 for earlier, later in itertools.pairwise(calls))
+    assert loop.loop.progress.circuit is Circuit.CLOSED
 
 
 def test_it_stops_in_the_middle_of_a_back_off(tmp_path: Path, running: list[Running]) -> None:

@@ -2,7 +2,7 @@
 
 import os
 
-from node.delivery.loop import Progress
+from node.delivery.progress import Progress
 from node.service.children import RECEIVER, Child
 from node.service.process import Reporter
 from node.service.report import Report

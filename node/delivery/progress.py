@@ -1,0 +1,53 @@
+"""What was delivered to one destination: counts since the start, and how it stands now.
+
+Loops and relays give it, the report carries it to the supervisor, the page and the metrics show it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from node.delivery.circuit import Circuit
+
+#: Of two circuits the one that tells more: what is open anywhere is worth knowing.
+_WORSE = (Circuit.CLOSED, Circuit.HALF_OPEN, Circuit.OPEN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """`failed` counts instances that the destination refused for good or that were damaged;
+    `spooled` those that a relay could not pass on and spooled instead."""
+
+    delivered: int = 0
+    failed: int = 0
+    spooled: int = 0
+    circuit: Circuit = Circuit.CLOSED
+    waiting_for_seconds: float = 0.0
+    last_error: str = ""
+    failures_in_a_row: int = 0
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Progress:
+        """Return what `asdict` made these of; raises ValueError or TypeError for anything else."""
+        return cls(**{**fields, "circuit": Circuit(fields.get("circuit", Circuit.CLOSED))})
+
+    def plus(self, other: Progress) -> Progress:
+        """Return what two processes did together for one destination."""
+        return Progress(
+            delivered=self.delivered + other.delivered,
+            failed=self.failed + other.failed,
+            spooled=self.spooled + other.spooled,
+            circuit=max(self.circuit, other.circuit, key=_WORSE.index),
+            waiting_for_seconds=max(self.waiting_for_seconds, other.waiting_for_seconds),
+            last_error=other.last_error or self.last_error,
+            failures_in_a_row=max(self.failures_in_a_row, other.failures_in_a_row),
+        )
+
+    def ended(self) -> Progress:
+        """Return what stays true when the process has ended: the counts."""
+        return Progress(delivered=self.delivered, failed=self.failed, spooled=self.spooled)
+
+    def shortened(self, characters: int) -> Progress:
+        """Return it with its last error cut to so many characters."""
+        return replace(self, last_error=self.last_error[:characters])
