@@ -230,7 +230,7 @@ def test_every_setting_has_an_origin(tmp_path):
     assert loaded.origins["destination[0].directory"] == f"{path}:3:1"
     assert loaded.origins["destination[0].retry_seconds"] == "default"
     tables = loaded.settings.tables()
-    count = sum(len(t) for t in tables.values() if isinstance(t, dict)) + 2 + 4
+    count = sum(len(t) for t in tables.values() if isinstance(t, dict)) + 3 + 4
     assert len(loaded.origins) == count
 
 
@@ -273,10 +273,10 @@ DCMPRESS__LOG__LVEL: error: unknown setting "lvel"
         {"DCMPRESS__TLS__KEY": "node.key"},
         {},
         """\
-DCMPRESS__TLS__KEY: error: TLS is not supported by this version
+DCMPRESS__TLS__KEY: error: tls.key is given without tls.certificate
     DCMPRESS__TLS__KEY=node.key
-    ^^^^^^^^^^^^^^^^^^
-    hint: remove [tls]; a TLS proxy such as stunnel can stand in front of the port""",
+                       ^^^^^^^^
+    hint: name the certificate too, or take this out""",
     ),
     (
         {"DCMPRESS__DESTINATION__0__HOST": "x", "DCMPRESS__PORT": "1"},

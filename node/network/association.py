@@ -30,6 +30,7 @@ from node.network.connection import Connection
 from node.network.dimse import MessageProvider
 from node.network.limits import Limits
 from node.network.services import serve_request
+from node.network.tls import identities
 from node.network.upper_layer import UpperLayer
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class NodeAssociation(Association):
         self.judged: JudgedRequest | None = None
         self.was_established = False
         self.tls: ssl.SSLContext | None = None
+        #: What the peer's certificate proves, where it has shown a good one.
+        self.certificate_names: frozenset[str] = frozenset()
         self.send_window: Window | None = None
         #: Called for each C-STORE that is refused without a handler.
         self.on_refused: Callable[[], None] | None = None
@@ -132,8 +135,10 @@ class NodeAssociation(Association):
         """Do the TLS handshake here, where a silent peer holds up nobody else."""
         if self.tls is None:
             return True
+        connection = cast(Connection, self.dul.socket)
         try:
-            cast(Connection, self.dul.socket).secure(self.tls, self.limits.artim_seconds)
+            connection.secure(self.tls, self.limits.artim_seconds)
+            self.certificate_names = identities(connection.socket)
         except (OSError, ValueError) as error:
             LOGGER.warning("TLS handshake with %s failed: %s", self.peer_name, error)
             return False

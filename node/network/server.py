@@ -31,6 +31,7 @@ from pynetdicom.transport import AddressInformation, AssociationServer, RequestH
 from node.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.errors import CannotWrite
 from node.network.association import NodeAssociation
+from node.network.census import Census
 from node.network.connection import Connection
 from node.network.doorman import LOCAL_LIMIT_EXCEEDED, TEMPORARY_CONGESTION, Doorman
 from node.network.limits import Limits
@@ -100,14 +101,15 @@ class Server(AssociationServer):
         spill: Path | None = None,
         listening: socket.socket | None = None,
         share_port: bool = False,
+        census: Census | None = None,
     ) -> None:
         self.limits = limits
+        self._census = census or Census(limits)
         self.spill = spill
         self._listening = listening
         self._share_port = share_port
         self._changed = threading.Condition()
         self._running: set[NodeAssociation] = set()
-        self._peers: Counter[str] = Counter()
         self._draining = False
         self._thread: threading.Thread | None = None
         super().__init__(
@@ -185,12 +187,8 @@ class Server(AssociationServer):
         """Start an association on `sock`, or return the PDU that rejects it."""
         if self._draining:
             return TEMPORARY_CONGESTION
-        with self._changed:
-            if (
-                len(self._running) >= self.limits.associations
-                or self._peers[address[0]] >= self.limits.associations_per_peer
-            ):
-                return LOCAL_LIMIT_EXCEEDED
+        if not self._census.has_room(address[0]):
+            return LOCAL_LIMIT_EXCEEDED
         self.finish_request(sock, address)
         return None
 
@@ -198,16 +196,13 @@ class Server(AssociationServer):
         """Count `assoc`, whose thread is about to start."""
         with self._changed:
             self._running.add(assoc)
-            self._peers[assoc.requestor.address] += 1
+        self._census.begins(assoc.requestor.address)
 
     def association_ended(self, assoc: NodeAssociation) -> None:
         """Forget `assoc`; its thread calls this as the last thing."""
         with self._changed:
             self._running.discard(assoc)
-            peer = assoc.requestor.address
-            self._peers[peer] -= 1
-            if self._peers[peer] <= 0:
-                del self._peers[peer]
+            self._census.ended(assoc.requestor.address)
             self._changed.notify_all()
 
     # -- ending ----------------------------------------------------------------------------------
@@ -216,9 +211,13 @@ class Server(AssociationServer):
         """Stop listening; associations go on, and so do connections at the door."""
         self._doorman.stop_accepting()
 
-    def drain(self, seconds: float) -> bool:
-        """Reject new associations with (2,3,1); True when the running ones ended in time."""
+    def reject(self) -> None:
+        """Reject new associations with (2,3,1) from now on."""
         self._draining = True
+
+    def drain(self, seconds: float) -> bool:
+        """Reject new associations; True when the running ones ended in time."""
+        self.reject()
         return self._wait_until_none_runs(seconds)
 
     def _wait_until_none_runs(self, seconds: float) -> bool:
@@ -252,8 +251,12 @@ def listen(
     ssl_context: ssl.SSLContext | None = None,
     require_called_aet: bool = False,
     share_port: bool = False,
+    census: Census | None = None,
 ) -> Server:
-    """Listen on `address`, or on a socket that is listening already, and return at once."""
+    """Listen on `address`, or on a socket that is listening already, and return at once.
+
+    Servers with the same `census` share the limits on associations.
+    """
     limits = limits or Limits()
     ae = AE(ae_title)
     ae.implementation_class_uid = cast(Any, IMPLEMENTATION_CLASS_UID)
@@ -277,6 +280,7 @@ def listen(
             spill=spill,
             listening=inherited,
             share_port=share_port,
+            census=census,
         )
     except OSError as error:
         raise CannotWrite(f"cannot listen on {where[0]}:{where[1]}: {error.strerror}") from error

@@ -27,6 +27,7 @@ from node.dicom import status
 from node.dicom.contexts import VERIFICATION, accepts, in_preferred_order
 from node.errors import InstanceRefused
 from node.model import Origin, Received, Stored
+from node.network.census import Census
 from node.network.data_set import ReceivedData
 from node.network.dimse import received_data
 from node.network.ledger import Ledger, Refusal, name_of, origin_of
@@ -76,8 +77,10 @@ _NOT_WELL_FORMED = Refusal(
 class Admission(Protocol):
     """Who may send, and when."""
 
-    def admits(self, calling_ae_title: str, address: str) -> bool:
-        """Tell whether this peer may send."""
+    def admits(
+        self, calling_ae_title: str, address: str, certificate_names: frozenset[str]
+    ) -> bool:
+        """Tell whether this peer may send; the names are what its TLS certificate proves."""
 
     def peer_name(self, calling_ae_title: str) -> str:
         """Return as whom its instances are counted: one of a few names."""
@@ -103,6 +106,7 @@ class StoreSCP:
         spill: Path,
         ssl_context: ssl.SSLContext | None = None,
         share_port: bool = False,
+        census: Census | None = None,
     ) -> Server:
         """Start listening; raises `CannotWrite` where the port is taken."""
         return listen(
@@ -122,12 +126,13 @@ class StoreSCP:
             ssl_context=ssl_context,
             require_called_aet=False,
             share_port=share_port,
+            census=census,
         )
 
     def _requested(self, event: Any) -> None:
         """Decide on an A-ASSOCIATE-RQ before pynetdicom negotiates it."""
         assoc = event.assoc
-        refusal = self._refusal(origin_of(assoc))
+        refusal = self._refusal(origin_of(assoc), assoc.certificate_names)
         if refusal is None:
             assoc.acceptor.supported_contexts = _supported(assoc.requestor.requested_contexts)
             return
@@ -138,7 +143,7 @@ class StoreSCP:
         """Note a request that was rejected before anybody looked who asks."""
         self.ledger.reject(event.assoc, _NOT_WELL_FORMED)
 
-    def _refusal(self, origin: Origin) -> Refusal | None:
+    def _refusal(self, origin: Origin, certificate_names: frozenset[str]) -> Refusal | None:
         """Return why not, or None to accept."""
         if origin.called_ae_title != self._ae_title:
             return Refusal(
@@ -147,12 +152,14 @@ class StoreSCP:
                 f"it called {origin.called_ae_title}, we are {self._ae_title}: change it at the "
                 "sender, or node.ae_title here",
             )
-        if not self._admission.admits(origin.calling_ae_title, origin.address):
+        names = certificate_names
+        if not self._admission.admits(origin.calling_ae_title, origin.address, names):
+            shown = f"; its certificate is {', '.join(sorted(names))}" if names else ""
             return Refusal(
                 (1, 1, 3),
                 "not in the list of peers",
                 "if it may send, add a [[peer]] with "
-                f'ae_title = "{origin.calling_ae_title}", address = "{origin.address}"',
+                f'ae_title = "{origin.calling_ae_title}", address = "{origin.address}"{shown}',
             )
         if not self._admission.has_room():
             return Refusal((2, 3, 1), "free disk space is below the reserve", "make room")

@@ -16,10 +16,11 @@ from typing import Any
 from pynetdicom.presentation import build_context
 
 from node.dicom.contexts import VERIFICATION, Proposal
-from node.errors import PeerRefused, PeerUnreachable
+from node.errors import BadConfiguration, PeerRefused, PeerUnreachable
 from node.network.association import NodeAssociation
 from node.network.requestor import associate
 from node.network.sending import LEAST_PDU, Buffer, StoreResponse, send_store
+from node.network.tls import TLS, client_context
 
 
 class PeerBusy(PeerRefused):
@@ -44,7 +45,7 @@ class Peer:
     calling_ae_title: str
     connect_seconds: float = 10
     response_seconds: float = 60
-    ssl_context: ssl.SSLContext | None = None
+    tls: TLS | None = None
 
     def __str__(self) -> str:
         return f"{self.ae_title}@{self.host}:{self.port}"
@@ -127,7 +128,8 @@ def connect(peer: Peer, proposals: Sequence[Proposal]) -> StoreSCU:
         calling_ae_title=peer.calling_ae_title,
         called_ae_title=peer.ae_title,
         contexts=contexts or [build_context(VERIFICATION)],
-        ssl_context=peer.ssl_context,
+        ssl_context=_secured(peer),
+        server_name=peer.tls.name if peer.tls is not None else None,
         connect_seconds=peer.connect_seconds,
         answer_seconds=peer.connect_seconds,
         response_seconds=peer.response_seconds,
@@ -142,6 +144,14 @@ def connect(peer: Peer, proposals: Sequence[Proposal]) -> StoreSCU:
     if association.rejected_contexts and not association.accepted_contexts:
         raise NothingAccepted(f"{peer} accepts none of what was proposed")
     raise PeerUnreachable(f"{peer}: the association was aborted before it was established")
+
+
+def _secured(peer: Peer) -> ssl.SSLContext | None:
+    """Return what secures the connection, read anew: renewed files count from the next one on."""
+    try:
+        return client_context(peer.tls) if peer.tls is not None else None
+    except BadConfiguration as failure:
+        raise PeerUnreachable(f"{peer}: {failure}") from failure
 
 
 def _require_room(peer: Peer, association: NodeAssociation) -> None:

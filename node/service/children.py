@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass, field
 
 from node.service.bell import Bell
+from node.service.doors import Doors
 from node.service.report import Report
 from node.settings import Settings
 
@@ -89,19 +90,21 @@ class Child:
                 self.process.stdin.close()
 
 
-def start(role: str, settings: Settings, bell: Bell, listening: int, lock: int) -> Child:
+def start(role: str, settings: Settings, bell: Bell, doors: Doors, lock: int) -> Child:
     """Start a child. The spool's lock goes with it, so that an orphan still holds the spool.
 
     Raises OSError where there is no memory, no process or no descriptor left.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    descriptors = [listening, bell.reading, bell.writing, writing]
+    own = [bell.reading, bell.writing, writing, lock]
+    open_doors = [number for number in doors.descriptors if number >= 0]
+    arguments = [*doors.descriptors, bell.reading, bell.writing, writing]
     try:
         process = subprocess.Popen(
             # -P: the package that runs, not one that happens to lie in the working directory.
-            [sys.executable, "-P", "-m", "node.service.process", role, *map(str, descriptors)],
+            [sys.executable, "-P", "-m", "node.service.process", role, *map(str, arguments)],
             stdin=subprocess.PIPE,
-            pass_fds=[*descriptors, lock] if role == RECEIVER else [*descriptors[1:], lock],
+            pass_fds=[*own, *open_doors] if role == RECEIVER else own,
         )
     except OSError:
         os.close(reading)

@@ -11,6 +11,7 @@ from node.errors import CannotWrite
 from node.network.store_scu import Peer
 from node.pixels.policy import Run
 from node.pixels.workers import CodecWorkers, WorkerLimits
+from node.service.doors import tls_to
 from node.settings import DiskDestination, NetworkDestination, Settings
 from node.spool import Disk
 
@@ -24,6 +25,7 @@ def peer_of(settings: Settings, destination: NetworkDestination) -> Peer:
         calling_ae_title=settings.calling_ae_title(destination),
         connect_seconds=destination.connect_seconds,
         response_seconds=destination.response_seconds,
+        tls=tls_to(settings.tls, destination) if destination.tls else None,
     )
 
 

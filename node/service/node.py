@@ -18,6 +18,7 @@ from node.network.tally import Tally
 from node.pixels.codecs import check_installed
 from node.service.bell import Bell
 from node.service.deliverer import Deliverer
+from node.service.doors import Doors
 from node.service.receiver import Receiver, options_of
 from node.settings import Settings
 from node.spool import Disk, Durability, Spool
@@ -52,7 +53,12 @@ class Node:
             self._receiver = Receiver(self.settings, self.spool, bell)
             started.callback(self._deliverer.stop)
             self._deliverer.start()
-            self.address = self._receiver.start()
+            doors = Doors.open(self.settings, {})
+            started.callback(doors.close)
+            addresses = doors.addresses
+            self._receiver.start(doors)
+            self.address = addresses[0][:2]
+            self.tls_address = next((where[:2] for where in addresses if where[2]), None)
             started.callback(self._receiver.stop, self._stop_drain_seconds)
             self._started = started.pop_all()
         return self

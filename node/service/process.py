@@ -1,12 +1,12 @@
 """A child process of the node: a receiver or the deliverer. Run by the supervisor, not by people.
 
-    python -m node.service.process receiver|deliverer LISTENING READING WRITING REPORT
+    python -m node.service.process receiver|deliverer PLAIN SECURED READING WRITING REPORT
 
-The numbers are inherited descriptors: the listening socket, the bell's two ends, and the pipe for
-reports. Settings come as one line of JSON on stdin, which then stays open for as long as the
-supervisor lives: when it closes, the child finishes what is under way and ends. SIGTERM asks for
-the same; so does SIGUSR1, after which a receiver leaves new associations to other processes instead
-of rejecting them. The first report says that the child is at work.
+The numbers are inherited descriptors: the listening sockets (-1 for none), the bell's two ends, and
+the pipe for reports. Settings come as one line of JSON on stdin, which then stays open for as long
+as the supervisor lives: when it closes, the child finishes what is under way and ends. SIGTERM asks
+for the same; so does SIGUSR1, after which a receiver leaves new associations to other processes
+instead of rejecting them. The first report says that the child is at work.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import contextlib
 import os
 import select
 import signal
-import socket
 import sys
 from types import FrameType
 from typing import Protocol
@@ -23,6 +22,7 @@ from typing import Protocol
 from node.service import logs
 from node.service.bell import Bell
 from node.service.deliverer import Deliverer
+from node.service.doors import Doors
 from node.service.node import open_spool
 from node.service.receiver import Receiver
 from node.service.report import Report
@@ -50,9 +50,9 @@ class Work(Protocol):
 class Receiving:
     """The work of a receiver."""
 
-    def __init__(self, settings: Settings, bell: Bell, listening: int) -> None:
+    def __init__(self, settings: Settings, bell: Bell, doors: Doors) -> None:
         self._receiver = Receiver(settings, open_spool(settings), bell)
-        self._receiver.start(socket.socket(fileno=listening))
+        self._receiver.start(doors)
 
     def tick(self) -> None:
         """Release what is idle."""
@@ -95,13 +95,15 @@ class Delivering:
 
 def main(arguments: list[str]) -> None:
     """Do the work of one child."""
-    role, listening, reading, writing, reporting = arguments[0], *map(int, arguments[1:])
+    role, (plain, secured, reading, writing, reporting) = arguments[0], map(int, arguments[1:])
     settings = Settings.decode(sys.stdin.buffer.readline())
     logs.configure(settings.log)
     asked = _signals()
     bell = Bell(reading, writing)
     work: Work = (
-        Receiving(settings, bell, listening) if role == "receiver" else Delivering(settings, bell)
+        Receiving(settings, bell, Doors.inherited(plain, secured))
+        if role == "receiver"
+        else Delivering(settings, bell)
     )
     reporter = Reporter(reporting)
     try:

@@ -6,17 +6,22 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
+from collections import Counter
 from dataclasses import replace
 
 from node.delivery.relay import Relay
+from node.network.census import Census
 from node.network.limits import Limits
 from node.network.server import Server
 from node.network.store_scp import Receive, StoreSCP
 from node.network.tally import OTHER, Tally
+from node.network.tls import server_context
 from node.pixels.policy import Options
 from node.service.bell import Bell
 from node.service.destinations import codec_workers, peer_of, queued_destinations
+from node.service.doors import Doors, tls_of
 from node.service.pipeline import Pipeline, has_room
 from node.service.relaying import RelayPipeline
 from node.settings import CompressionSettings, LimitSettings, Settings
@@ -43,11 +48,14 @@ class Receiver:
             keep = bool(queued_destinations(settings))
             receive = RelayPipeline(pipeline, spool, self._relay, keep=keep).receive
         self._scp = StoreSCP(settings.node.ae_title, receive, self)
-        self._server: Server | None = None
+        self._census = Census(limits_of(settings.limits))
+        self._servers: list[Server] = []
 
-    def admits(self, calling_ae_title: str, address: str) -> bool:
+    def admits(
+        self, calling_ae_title: str, address: str, certificate_names: frozenset[str]
+    ) -> bool:
         """Tell whether this peer may send."""
-        return self._settings.admits(calling_ae_title, address)
+        return self._settings.admits(calling_ae_title, address, certificate_names)
 
     def peer_name(self, calling_ae_title: str) -> str:
         """Return the AE title where it is in the list of peers."""
@@ -57,14 +65,23 @@ class Receiver:
         """Tell whether there is disk space for more."""
         return has_room(self._spool, self._settings.spool)
 
-    def start(self, listening: socket.socket | None = None) -> tuple[str, int]:
-        """Listen, on an inherited socket where there is one; return the address."""
-        self._server = self._scp.listen(
-            listening or (self._settings.node.host, self._settings.node.port),
-            limits=limits_of(self._settings.limits),
-            spill=self._spool.incoming_folder,
+    def start(self, doors: Doors) -> None:
+        """Listen; raises `BadConfiguration` where a file that TLS needs cannot be used."""
+        if doors.secured is not None:
+            self._listen(doors.secured, server_context(tls_of(self._settings.tls)))
+        if doors.plain is not None:
+            self._listen(doors.plain, None)
+
+    def _listen(self, listening: socket.socket, context: ssl.SSLContext | None) -> None:
+        self._servers.append(
+            self._scp.listen(
+                listening,
+                limits=limits_of(self._settings.limits),
+                spill=self._spool.incoming_folder,
+                ssl_context=context,
+                census=self._census,
+            )
         )
-        return self._server.address
 
     @property
     def tally(self) -> Tally:
@@ -74,7 +91,7 @@ class Receiver:
     @property
     def associations(self) -> int:
         """How many associations run."""
-        return self._server.active if self._server else 0
+        return sum(server.active for server in self._servers)
 
     @property
     def at_work(self) -> int:
@@ -84,7 +101,7 @@ class Receiver:
     @property
     def turned_away(self) -> dict[str, int]:
         """How many connections never became an association, by reason."""
-        return dict(self._server.turned_away) if self._server else {}
+        return dict(sum((server.turned_away for server in self._servers), Counter()))
 
     def tick(self) -> None:
         """Do what has to be done about once a second."""
@@ -97,24 +114,25 @@ class Receiver:
         `quietly` leaves new ones to other processes on the same socket instead. Connections that
         were accepted before may still ask for an association.
         """
-        if self._server is not None:
-            if quietly:
-                seconds -= self._leave_the_door(self._server, seconds)
-            self._server.drain(max(0.0, seconds))
-            self._server.shutdown()
-            self._server.server_close()
+        end = time.monotonic() + seconds
+        if quietly:
+            self._leave_the_doors(end)
+        for server in self._servers:
+            server.reject()
+        for server in self._servers:
+            server.drain(max(0.0, end - time.monotonic()))
+            server.shutdown()
+            server.server_close()
         if self._relay is not None:
             self._relay.close()
         self._workers.close()
 
-    @staticmethod
-    def _leave_the_door(server: Server, seconds: float) -> float:
-        """Accept no more, wait until nobody is at the door; return the seconds it took."""
-        start = time.monotonic()
-        server.close()
-        while server.waiting and time.monotonic() - start < seconds:
+    def _leave_the_doors(self, end: float) -> None:
+        """Accept no more, and wait until nobody is at a door."""
+        for server in self._servers:
+            server.close()
+        while any(server.waiting for server in self._servers) and time.monotonic() < end:
             time.sleep(_LOOK_EVERY)
-        return time.monotonic() - start
 
 
 def options_of(settings: CompressionSettings) -> Options:

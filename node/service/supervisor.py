@@ -23,12 +23,12 @@ from collections.abc import Callable
 from types import FrameType
 
 from node.errors import BadConfiguration, NodeError
-from node.network.ports import listening_socket
 from node.pixels.codecs import check_installed, in_use
 from node.service import children, systemd
 from node.service.bell import Bell
 from node.service.children import DELIVERER, RECEIVER, Child, Throttle
 from node.service.destinations import require_writable
+from node.service.doors import Doors, require_usable
 from node.service.node import open_spool
 from node.service.process import DRAIN_SECONDS
 from node.service.receiver import options_of
@@ -52,14 +52,14 @@ class Supervisor:
 
     def __init__(self, settings: Settings, reload: Callable[[], Settings]) -> None:
         check_installed(options_of(settings.compression))
+        require_usable(settings)
         self._settings = settings
         self._reload = reload
         self._spool = open_spool(settings, create=True)
         self._lock = self._spool.lock()
         require_writable(settings, self._spool.disk)
         self._recovered = self._spool.recover()
-        host, port = settings.node.host, settings.node.port
-        self._listening = systemd.inherited_socket() or listening_socket(host, port)
+        self._doors = Doors.open(settings, systemd.inherited_sockets())
         self._bell = Bell.make()
         self._throttle = Throttle()
         self._children: list[Child] = []
@@ -73,8 +73,7 @@ class Supervisor:
     @property
     def address(self) -> tuple[str, int]:
         """Where the node listens."""
-        host, port = self._listening.getsockname()[:2]
-        return str(host), int(port)
+        return self._doors.addresses[0][:2]
 
     def snapshot(self) -> Snapshot:
         """Return what the node is doing, for people and for monitoring."""
@@ -114,9 +113,8 @@ class Supervisor:
             # Two deliverers would send everything twice.
             self._throttle.plan(DELIVERER, now + _TURN_SECONDS)
             return
-        listening = self._listening.fileno()
         try:
-            child = children.start(role, self._settings, self._bell, listening, self._lock)
+            child = children.start(role, self._settings, self._bell, self._doors, self._lock)
         except OSError as failure:
             delay = self._throttle.died(role, 0.0, now)
             log.error("cannot start a %s: %s; trying again in %.1f s", role, failure, delay)
@@ -157,8 +155,10 @@ class Supervisor:
         return ready.count(RECEIVER) >= wanted and ready.count(DELIVERER) >= 1
 
     def _announce(self) -> None:
+        for host, port, secured in self._doors.addresses:
+            secure = " TLS" if secured else ""
+            print(f"listening AE={self._settings.node.ae_title} {host}:{port}{secure}", flush=True)
         host, port = self.address
-        print(f"listening AE={self._settings.node.ae_title} {host}:{port}", flush=True)
         systemd.notify(f"READY=1\nSTATUS=listening on {host}:{port}")
 
     def _wait(self) -> bytes:
@@ -209,6 +209,7 @@ class Supervisor:
         try:
             settings = self._reload()
             check_installed(options_of(settings.compression))
+            require_usable(settings)
             self._require_reloadable(settings)
         except NodeError as failure:
             log.error("the new settings are not used, the old ones stay:\n%s", failure)
@@ -234,9 +235,13 @@ class Supervisor:
         old, new = self._settings.node, settings.node
         fixed = ("host", "port", "state_directory")
         changed = [name for name in fixed if getattr(old, name) != getattr(new, name)]
-        if changed or settings.status != self._settings.status:
-            names = ", ".join([f"node.{name}" for name in changed] or ["status"])
-            raise BadConfiguration(f"{names} can only change with a restart")
+        names = [f"node.{name}" for name in changed]
+        if settings.status != self._settings.status:
+            names.append("status")
+        if _speaks_tls(settings) != _speaks_tls(self._settings):
+            names.append("where TLS is spoken")
+        if names:
+            raise BadConfiguration(f"{', '.join(names)} can only change with a restart")
 
     def _stop(self) -> None:
         """End everything: receivers first, so that what they committed can still be handed on."""
@@ -253,7 +258,7 @@ class Supervisor:
                     log.error("%s %d does not end: killing it", role, child.process.pid)
                     child.kill()
                     child.process.wait()
-        self._listening.close()
+        self._doors.close()
 
     def _handle_signals(self) -> None:
         def note(number: int, _: FrameType | None) -> None:
@@ -262,3 +267,7 @@ class Supervisor:
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, note)
+
+
+def _speaks_tls(settings: Settings) -> tuple[bool, int | None]:
+    return settings.tls.certificate is not None, settings.tls.port

@@ -27,14 +27,18 @@ def notify(message: str, environ: MutableMapping[str, str] = os.environ) -> None
         manager.sendto(message.encode(), address)
 
 
-def inherited_socket(environ: MutableMapping[str, str] = os.environ) -> socket.socket | None:
-    """Return the listening socket of a socket unit; None where there is none.
+def inherited_sockets(environ: MutableMapping[str, str] = os.environ) -> dict[str, socket.socket]:
+    """Return the listening sockets of socket units by their FileDescriptorName=.
 
     The variables are removed, so that no child takes them for its own.
     """
     meant_for = environ.pop("LISTEN_PID", "")
     count = environ.pop("LISTEN_FDS", "0")
-    environ.pop("LISTEN_FDNAMES", None)
-    if meant_for != str(os.getpid()) or not count.isdigit() or int(count) < 1:
-        return None
-    return socket.socket(fileno=_FIRST_DESCRIPTOR)
+    names = environ.pop("LISTEN_FDNAMES", "").split(":")
+    if meant_for != str(os.getpid()) or not count.isdigit():
+        return {}
+    names += [""] * (int(count) - len(names))
+    return {
+        name: socket.socket(fileno=_FIRST_DESCRIPTOR + index)
+        for index, name in enumerate(names[: int(count)])
+    }

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from node.settings.problems import Problem
+from node.settings.problems import Aspect, Problem
 from node.settings.schema import (
     Destination,
     DiskDestination,
@@ -18,6 +18,7 @@ from node.settings.schema import (
     NodeSettings,
     Peer,
     StatusSettings,
+    TLSSettings,
 )
 from node.settings.values import is_loopback, quoted
 
@@ -30,6 +31,7 @@ def conflicts(
     peers: Sequence[Peer | None],
     destinations: Sequence[Destination | None],
     status: StatusSettings | None,
+    tls: TLSSettings | None,
 ) -> Iterator[Problem]:
     """Yield every contradiction between the parts; None stands for a part that is broken."""
     if node is not None:
@@ -37,6 +39,12 @@ def conflicts(
         if status is not None:
             yield from _same_port(node, status)
         yield from _to_itself(node, destinations)
+        if tls is not None:
+            yield from _same_tls_port(node, status, tls)
+    if tls is not None:
+        yield from _tls_by_halves(tls)
+        yield from _tls_to(destinations, tls)
+    yield from _known_by_nothing(peers, tls)
     yield from _same_name(destinations)
     yield from _same_directory(destinations)
     yield from _second_relay(destinations)
@@ -62,6 +70,79 @@ def _same_port(node: NodeSettings, status: StatusSettings) -> Iterator[Problem]:
             f"node.port and status.port are both {node.port}",
             "give the status page another port, or 0 for none",
         )
+
+
+def _same_tls_port(
+    node: NodeSettings, status: StatusSettings | None, tls: TLSSettings
+) -> Iterator[Problem]:
+    taken = {"node": node.port} | ({"status": status.port} if status is not None else {})
+    for section, port in taken.items():
+        if tls.port == port != 0:
+            yield Problem(
+                (("tls", "port"), (section, "port")),
+                f"{section}.port and tls.port are both {port}",
+                "give TLS another port, or none to have it on node.port",
+            )
+
+
+def _tls_by_halves(tls: TLSSettings) -> Iterator[Problem]:
+    """Whoever asked for TLS must not get something less without a word."""
+    if tls.certificate is None:
+        for name in ("key", "port"):
+            if getattr(tls, name) is not None:
+                yield Problem(
+                    (("tls", name),),
+                    f"tls.{name} is given without tls.certificate",
+                    "name the certificate too, or take this out",
+                )
+    elif tls.verify_peer != "off" and tls.ca is None:
+        yield Problem(
+            (("tls", "verify_peer"), ("tls", "certificate")),
+            f"verify_peer is {quoted(tls.verify_peer)}, and no CA says whose certificates are good",
+            'add ca, or verify_peer = "off" to let in who has none',
+        )
+    if tls.crl is not None and tls.ca is None:
+        yield Problem((("tls", "crl"),), "tls.crl is given without tls.ca", "name the CA too")
+
+
+def _tls_to(destinations: Sequence[Destination | None], tls: TLSSettings) -> Iterator[Problem]:
+    for index, destination in enumerate(destinations):
+        if not isinstance(destination, NetworkDestination):
+            continue
+        at = ("destination", index)
+        if not destination.tls:
+            for name in ("tls_name", "tls_certificate", "tls_key", "tls_ca"):
+                if getattr(destination, name) is not None:
+                    yield Problem(((*at, name),), f"{name} is given without TLS", "add tls = true")
+        elif destination.tls_ca is None and tls.ca is None:
+            yield Problem(
+                ((*at, "tls"),),
+                f"destination {quoted(destination.name)} has no CA to know its certificate by",
+                "add tls_ca here, or ca in [tls]",
+            )
+
+
+def _known_by_nothing(peers: Sequence[Peer | None], tls: TLSSettings | None) -> Iterator[Problem]:
+    for index, peer in enumerate(peers):
+        if peer is None:
+            continue
+        if peer.address is None and peer.certificate is None:
+            yield Problem(
+                (("peer", index),),
+                "this [[peer]] has neither an address nor a certificate",
+                'anyone can claim an AE title; add one, as in address = "10.0.0.0/24"',
+                Aspect.KEY,
+            )
+        elif (
+            peer.certificate is not None
+            and tls is not None
+            and (tls.certificate is None or tls.verify_peer == "off")
+        ):
+            yield Problem(
+                (("peer", index, "certificate"),),
+                "certificate is given, and no certificate of a sender is verified",
+                'set certificate, key and ca in [tls], with verify_peer = "require"',
+            )
 
 
 def _same_name(destinations: Sequence[Destination | None]) -> Iterator[Problem]:

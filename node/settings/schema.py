@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
@@ -29,6 +29,7 @@ from node.settings.values import (
     Network,
     PeerAddress,
     check_ae_title,
+    check_certificate_name,
     check_file,
     check_folder_name,
     check_host,
@@ -46,6 +47,7 @@ HostPort: TypeAlias = Annotated[str, AfterValidator(check_host_port)]
 FolderName: TypeAlias = Annotated[str, AfterValidator(check_folder_name)]
 Folder: TypeAlias = Annotated[Path, BeforeValidator(check_path)]
 File: TypeAlias = Annotated[Path, BeforeValidator(check_file)]
+CertificateName: TypeAlias = Annotated[str, AfterValidator(check_certificate_name)]
 Addresses: TypeAlias = Annotated[Network, BeforeValidator(check_network)]
 TransferSyntax: TypeAlias = Annotated[str, AfterValidator(check_transfer_syntax)]
 
@@ -155,7 +157,7 @@ class NodeSettings(Section):
 
 
 class Peer(Section):
-    """One who may send. Both must match: the AE title it calls itself, and its address."""
+    """One who may send: the AE title it calls itself, with its address, its certificate or both."""
 
     ae_title: AETitle = setting(
         REQUIRED,
@@ -163,19 +165,90 @@ class Peer(Section):
         values="1 to 16 characters",
         example="CT1",
     )
-    address: Addresses = setting(
-        REQUIRED,
+    address: Addresses | None = setting(
+        None,
         "The address it sends from, or a block of addresses.",
+        default_text="any, with a certificate",
         values="IP address or CIDR block",
         example="10.0.0.0/24",
     )
+    certificate: CertificateName | None = setting(
+        None,
+        "The certificate that it proves to have, over TLS: its common name, one of its other "
+        "names, or its SHA-256 fingerprint.",
+        default_text="any, with an address",
+        values="name or fingerprint",
+        example="ct1.hospital.example",
+    )
 
-    def admits(self, calling_ae_title: str, address: str) -> bool:
+    def admits(
+        self, calling_ae_title: str, address: str, certificate_names: Set[str] = frozenset()
+    ) -> bool:
         """Tell whether this entry lets in a requestor with that title, from that address."""
+        if self.ae_title != calling_ae_title.strip(" "):
+            return False
+        if self.certificate is not None and self.certificate not in certificate_names:
+            return False
+        if self.address is None:
+            return self.certificate is not None
         source = ipaddress.ip_address(address)
         if isinstance(source, ipaddress.IPv6Address) and source.ipv4_mapped:
             source = source.ipv4_mapped  # how a socket that listens on :: sees IPv4
-        return self.ae_title == calling_ae_title.strip(" ") and source in self.address
+        return source in self.address
+
+
+class TLSSettings(Section):
+    """TLS 1.2 and 1.3 (PS3.15 B.12). A certificate switches it on."""
+
+    certificate: File | None = setting(
+        None,
+        "Our certificate, with those between it and its CA below it. With one, node.port speaks "
+        "TLS and nothing else, unless tls.port names another port for TLS.",
+        default_text="none: no TLS",
+        values="file, PEM",
+        example="/etc/dcmpress/node.crt",
+    )
+    key: File | None = setting(
+        None,
+        "Its private key, readable by the node alone and without a password. "
+        "$CREDENTIALS_DIRECTORY/node.key is one of systemd's LoadCredential.",
+        default_text="in the certificate's file",
+        values="file, PEM",
+        example="/etc/dcmpress/node.key",
+    )
+    ca: File | None = setting(
+        None,
+        "The CA certificates that peers' certificates must come from.",
+        default_text="none",
+        values="file, PEM",
+        example="/etc/dcmpress/ca.crt",
+    )
+    crl: File | None = setting(
+        None,
+        "The revocation lists of those CAs. With it, each CA needs one that is not out of date.",
+        default_text="none",
+        values="file, PEM",
+        example="/etc/dcmpress/ca.crl",
+    )
+    verify_peer: Literal["require", "if-present", "off"] = setting(
+        "require",
+        "Whether a sender must have a certificate of those CAs. One that is shown and is not "
+        'good is never taken, but with "off" none is asked for.',
+    )
+    port: int | None = setting(
+        None,
+        "A port for TLS beside node.port, which then stays without; 2762 is the registered one.",
+        default_text="none: node.port speaks TLS",
+        values="0 to 65535",
+        example=2762,
+        ge=0,
+        le=65535,
+    )
+    profile: Literal["bcp195", "bcp195-modified"] = setting(
+        "bcp195",
+        "The cipher suites: those that BCP 195 recommends, or also the others that the Modified "
+        "profile permits (PS3.15 B.13), for a peer that has none of the former.",
+    )
 
 
 class LimitSettings(Section):
@@ -363,6 +436,39 @@ class NetworkDestination(DestinationSettings):
         default_text="node.ae_title",
         values="1 to 16 characters",
         example="DCMPRESS",
+    )
+    tls: bool = setting(
+        False,
+        "Send over TLS, and only to one whose certificate is good and has this host's name.",
+        example=True,
+    )
+    tls_name: Host | None = setting(
+        None,
+        "The name that its certificate must have where that is not its host.",
+        default_text="host",
+        values="IP address or host name",
+        example="pacs.hospital.example",
+    )
+    tls_certificate: File | None = setting(
+        None,
+        "The certificate to show it.",
+        default_text="tls.certificate",
+        values="file, PEM",
+        example="/etc/dcmpress/to-pacs.crt",
+    )
+    tls_key: File | None = setting(
+        None,
+        "The private key of that certificate.",
+        default_text="tls.key",
+        values="file, PEM",
+        example="/etc/dcmpress/to-pacs.key",
+    )
+    tls_ca: File | None = setting(
+        None,
+        "The CA certificates that its certificate must come from.",
+        default_text="tls.ca",
+        values="file, PEM",
+        example="/etc/dcmpress/pacs-ca.crt",
     )
     transfer_syntax: Literal["stored", "native"] = setting(
         "stored",

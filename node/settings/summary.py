@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from node.settings.schema import Destination, DiskDestination
+from node.settings.schema import Destination, DiskDestination, Peer
 from node.settings.values import alternatives, in_short, join_host_port
 from node.settings.whole import Settings
 
@@ -14,7 +14,7 @@ def summary(settings: Settings) -> list[str]:
     node, status = settings.node, settings.status
     page = f"http://{join_host_port(status.host, status.port)}/" if status.port else "none"
     lines = [
-        ("listens", f"as {node.ae_title} on {join_host_port(node.host, node.port)}"),
+        *(("listens", text) for text in _listeners(settings)),
         ("from", _senders(settings)),
         ("encodes", _encoding(settings)),
         *(("sends to", _target(destination)) for destination in settings.destinations),
@@ -24,12 +24,27 @@ def summary(settings: Settings) -> list[str]:
     return [f"{label:<9} {text}" for label, text in _without_repeats(lines)]
 
 
+def _listeners(settings: Settings) -> Iterator[str]:
+    node, tls = settings.node, settings.tls
+    here = join_host_port(node.host, node.port)
+    if tls.certificate is None or tls.port is not None:
+        yield f"as {node.ae_title} on {here}"
+    if tls.certificate is not None:
+        where = here if tls.port is None else join_host_port(node.host, tls.port)
+        yield f"as {node.ae_title} on {where} with TLS, client certificates: {tls.verify_peer}"
+
+
 def _senders(settings: Settings) -> str:
     if settings.node.any_peer:
         return "anyone who can reach the port"
     if not settings.peers:
         return "anyone on this machine"
-    return alternatives(f"{peer.ae_title} at {in_short(peer.address)}" for peer in settings.peers)
+    return alternatives(map(_sender, settings.peers))
+
+
+def _sender(peer: Peer) -> str:
+    at = f" at {in_short(peer.address)}" if peer.address is not None else ""
+    return f"{peer.ae_title}{at}{f' as {peer.certificate}' if peer.certificate else ''}"
 
 
 def _encoding(settings: Settings) -> str:
@@ -43,7 +58,8 @@ def _encoding(settings: Settings) -> str:
 def _target(destination: Destination) -> str:
     if isinstance(destination, DiskDestination):
         return f"{destination.name}: folder {destination.directory}"
-    return f"{destination.name}: {destination.mode} to {destination.address}"
+    secured = " with TLS" if destination.tls else ""
+    return f"{destination.name}: {destination.mode} to {destination.address}{secured}"
 
 
 def _without_repeats(lines: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:

@@ -35,14 +35,6 @@ Problems = list[Problem]
 S = TypeVar("S", bound=Section)
 T = TypeVar("T")
 
-#: Sections that belong here and that this version does without: what to say, and the way out.
-ABSENT = {
-    "tls": (
-        "TLS is not supported by this version",
-        "remove [tls]; a TLS proxy such as stunnel can stand in front of the port",
-    ),
-}
-
 _COMMON = frozenset(DestinationSettings.model_fields)
 _OF_DISK = frozenset(DiskDestination.model_fields) - _COMMON
 _OF_NETWORK = frozenset(NetworkDestination.model_fields) - _COMMON
@@ -58,7 +50,7 @@ def validate(values: Mapping[str, Any]) -> tuple[Settings | None, Problems]:
     }
     peers = _elements(values, "peer", _peer, problems)
     destinations = _elements(values, "destination", _destination, problems)
-    problems += conflicts(parts["node"], peers, destinations, parts["status"])
+    problems += conflicts(parts["node"], peers, destinations, parts["status"], parts["tls"])
     if problems:
         return None, problems
     parts["peers"] = tuple(peers)
@@ -182,9 +174,7 @@ def _unknown_section(name: str, content: Any) -> Problem:
     # A variable of the environment writes a setting, not the section that it would be in.
     settings = content if isinstance(content, dict) else {}
     paths: tuple[KeyPath, ...] = ((name,), *((name, key) for key in settings))
-    if name in ABSENT:
-        return Problem(paths, *ABSENT[name], aspect=Aspect.KEY)
-    hint = _at_home(name) or did_you_mean(name, [*SECTIONS, *LISTS, *ABSENT])
+    hint = _at_home(name) or did_you_mean(name, [*SECTIONS, *LISTS])
     return Problem(paths, f"unknown section or setting {quoted(name)}", hint, Aspect.KEY)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import json
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 NO_COMPRESSION = "none"
 
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?\Z")
+_FINGERPRINT = re.compile(r"(?:sha256:)?([0-9a-f]{64})", re.IGNORECASE)
+_CREDENTIALS = "$CREDENTIALS_DIRECTORY"
 _FOLDER_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,64}\Z")
 
 
@@ -116,10 +119,10 @@ def check_folder_name(text: str) -> str:
     )
 
 
-def check_path(value: object) -> Path:
+def check_path(value: object, kind: str = "folder") -> Path:
     """Return an absolute path; a relative one begins in the working directory."""
     if not isinstance(value, str | Path):
-        raise Unfit("must be text, the path of a folder")
+        raise Unfit(f"must be text, the path of a {kind}")
     if not str(value) or "\0" in str(value):
         raise Unfit("is not a path")
     try:
@@ -129,10 +132,28 @@ def check_path(value: object) -> Path:
 
 
 def check_file(value: object) -> Path:
-    """Return the absolute path of a file; whether it is there is asked when it is needed."""
-    if not isinstance(value, str | Path):
-        raise Unfit("must be text, the path of a file")
-    return check_path(value)
+    """Return the absolute path of a file; `$CREDENTIALS_DIRECTORY/…` is one of systemd's."""
+    if not isinstance(value, str) or not value.startswith(_CREDENTIALS):
+        return check_path(value, "file")
+    folder = os.environ.get(_CREDENTIALS[1:])
+    if not folder:
+        raise Unfit(
+            f"begins with {_CREDENTIALS}, which is not set",
+            hint="systemd sets it for a service with LoadCredential=",
+        )
+    return check_path(folder + value[len(_CREDENTIALS) :], "file")
+
+
+def check_certificate_name(text: str) -> str:
+    """Return how a certificate is recognised: `sha256:` and its fingerprint, or a name in it."""
+    name = text.strip().casefold()
+    if found := _FINGERPRINT.fullmatch(name.replace(":", "").replace("sha256", "sha256:")):
+        return f"sha256:{found[1]}"
+    if name and name.isprintable() and len(name) <= 253:
+        return name
+    raise Unfit(
+        f"is {quoted(text)}, neither a SHA-256 fingerprint nor a name that a certificate can have"
+    )
 
 
 def check_transfer_syntax(text: str) -> str:

@@ -7,6 +7,7 @@ making one that is not raises pydantic's `ValidationError`, a `ValueError`.
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from typing import Any
 
 from pydantic import ConfigDict, model_validator
@@ -25,6 +26,7 @@ from node.settings.schema import (
     Section,
     SpoolSettings,
     StatusSettings,
+    TLSSettings,
     setting,
 )
 from node.settings.values import check_path
@@ -41,6 +43,7 @@ class Settings(Section):
 
     node: NodeSettings = setting(None, "", default_factory=NodeSettings)
     peers: tuple[Peer, ...] = setting((), "", validation_alias="peer")
+    tls: TLSSettings = setting(None, "", default_factory=TLSSettings)
     limits: LimitSettings = setting(None, "", default_factory=LimitSettings)
     compression: CompressionSettings = setting(None, "", default_factory=CompressionSettings)
     spool: SpoolSettings = setting(None, "", default_factory=SpoolSettings)
@@ -53,7 +56,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _without_conflicts(self) -> Settings:
-        found = conflicts(self.node, self.peers, self.destinations, self.status)
+        found = conflicts(self.node, self.peers, self.destinations, self.status, self.tls)
         if sentences := [conflict.sentence for conflict in found]:
             raise ValueError("; ".join(sentences))
         return self
@@ -84,11 +87,13 @@ class Settings(Section):
         lists = {"peer": self.peers, "destination": self.destinations}
         return {**sections, **{name: [dict(e) for e in found] for name, found in lists.items()}}
 
-    def admits(self, calling_ae_title: str, address: str) -> bool:
-        """Tell whether a requestor with that title, from that address, may send."""
+    def admits(
+        self, calling_ae_title: str, address: str, certificate_names: Set[str] = frozenset()
+    ) -> bool:
+        """Tell whether a requestor with that title, address and certificate may send."""
         if self.node.any_peer or not self.peers:
             return True  # without a list we listen on loopback only: `conflicts` sees to it
-        return any(peer.admits(calling_ae_title, address) for peer in self.peers)
+        return any(peer.admits(calling_ae_title, address, certificate_names) for peer in self.peers)
 
     def peer_name(self, calling_ae_title: str) -> str | None:
         """Return that title where it is in the list of peers."""

@@ -13,6 +13,7 @@ from node.network.tally import Tally
 from node.service import children, systemd
 from node.service.bell import Bell
 from node.service.children import DELIVERER, RECEIVER, Child
+from node.service.doors import Doors
 from node.service.report import Report
 from node.service.supervisor import Supervisor
 from node.settings import NodeSettings, Settings, SpoolSettings, StatusSettings
@@ -78,7 +79,7 @@ def node(tmp_path: Path, started: Started) -> Iterator[Supervisor]:
     node = Supervisor(settings, lambda: settings)
     node._start_all()
     yield node
-    node._listening.close()
+    node._doors.close()
 
 
 def turn(node: Supervisor, now: float) -> None:
@@ -167,6 +168,6 @@ def test_no_descriptor_is_lost_where_a_process_cannot_be_started(
     monkeypatch.setattr(subprocess, "Popen", fail)
     before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(OSError, match="memory"):
-        children.start(RECEIVER, Settings(), bell, 0, 0)
+        children.start(RECEIVER, Settings(), bell, Doors(), 0)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     bell.close()
