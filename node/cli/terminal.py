@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import textwrap
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -72,6 +71,8 @@ def progress(title: str, total: int) -> Iterator[Bar]:
 
 def _one_line(sentence: str) -> str:
     """Codecs say why they failed on many lines, tracebacks among them."""
+    import textwrap  # there is seldom something to say
+
     return textwrap.shorten(sentence, _LONGEST_NOTE, placeholder=" …")
 
 

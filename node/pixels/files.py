@@ -8,7 +8,6 @@ was written; `stored` reads it back.
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import dataclass, replace
 
 from node.dicom import part10, uids
@@ -26,8 +25,6 @@ from node.pixels.transcoder import (
     write_all,
     write_data_set,
 )
-
-log = logging.getLogger(__name__)
 
 _PIECE = 16 << 20
 
@@ -77,7 +74,9 @@ def _planned_and_encoded(
         raise
     except Exception as failure:
         # A defect costs compression, never the instance.
-        log.exception("%s: encoding failed", meta.sop_instance_uid)
+        import logging  # never, as a rule; it takes longer than an image
+
+        logging.getLogger(__name__).exception("%s: encoding failed", meta.sop_instance_uid)
         detail = f"{type(failure).__name__}: {failure}"
         raise NotEncoded(KeepReason.ENCODER_FAILED, detail) from failure
 

@@ -19,7 +19,6 @@ import struct
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -310,6 +309,8 @@ def _encoded_frames(
 
 def _in_threads(one: Callable[[int], bytes], count: int, threads: int) -> Iterator[bytes]:
     """Yield `one(0)`, `one(1)`…, at most two per thread ahead of the one that is asked for."""
+    from concurrent.futures import Future, ThreadPoolExecutor  # few have the use of it
+
     with ThreadPoolExecutor(threads) as pool:
         ahead: deque[Future[bytes]] = deque()
         try:

@@ -1,135 +1,183 @@
-"""Many files -> many files: a `Rewriter` driven in threads or in processes.
+"""Many files -> many files: a `Rewriter` driven in workers, which are forks of this process.
 
-Threads serve where our own kernel does the work, which releases the GIL, and the files are few:
-they start at once. Processes serve where the files are many, and always where somebody else's
-codec is at work, for it may hold the GIL or crash. A worker that dies costs the one file it died
-of, which is found by trying alone each of those that were under way; that file is reported broken,
-stays as it was, and the rest goes on.
+A fork has imported everything and starts in a millisecond. It takes orders until there are none,
+and answers through a pipe of its own: paths are never sent, nor pixels. A worker that dies, be it
+of somebody else's codec, costs the one file that it was at: that file is reported broken and stays
+as it was, and other workers go on with the rest.
 
-Paths go to the workers and results come back, never pixels. Results come in the order in which
-they are done. Raises `CannotWrite` from the rewriter; what is under way is finished before.
+Results come in the order in which they are done. Raises `CannotWrite` from the rewriter; what is
+under way is finished before.
 """
 
 from __future__ import annotations
 
-import itertools
-import multiprocessing
+import contextlib
+import mmap
 import os
+import pickle
+import select
 import signal
+import struct
 import warnings
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
+from node.errors import CannotWrite
 from node.pixels import rle
 from node.service.places import Task
 from node.service.rewriting import Broken, Result, Rewriter
 
 Done: TypeAlias = tuple[Task, Result]
 
-#: Fewer files than this are done by threads before processes have imported what they need.
-PROCESSES_FROM = 1000
-#: Files that a worker is given at one time: enough to hide what the giving costs.
-_CHUNK = 16
-#: Chunks that wait in a worker's queue, so that it never waits for us.
-_AHEAD = 2
+#: So many orders fit every pipe at once, so that giving them never waits for a worker.
+_MOST_ORDERS = 1000
+_ORDER = struct.Struct("<L")
+_ANSWER_HEADER = struct.Struct("<LL")
+_PIECE = 1 << 16
 
 
-def run(rewriter: Rewriter, tasks: Sequence[Task], jobs: int) -> Iterator[Done]:
-    """Rewrite files, `jobs` at one time, and yield what became of each."""
-    if needs_processes(rewriter):
-        yield from _in_processes(rewriter, tasks, jobs, chunk=1)
-    elif jobs > 1 and len(tasks) >= PROCESSES_FROM:
-        yield from _in_processes(rewriter, tasks, jobs, chunk=_CHUNK)
-    elif jobs > 1 and len(tasks) > 1:
-        yield from _in_threads(rewriter, tasks, jobs)
-    else:
-        yield from ((task, rewriter.rewrite(task)) for task in tasks)
+@contextlib.contextmanager
+def started(rewriter: Rewriter, tasks: Sequence[Task], jobs: int) -> Iterator[Iterator[Done]]:
+    """Begin to rewrite files, `jobs` at one time; give what yields what became of each.
+
+    When the context ends early, workers finish the files they are at and begin no other.
+    """
+    jobs = min(jobs, len(tasks))
+    if jobs == 0 or (jobs == 1 and not needs_processes(rewriter)):
+        yield ((task, rewriter.rewrite(task)) for task in tasks)
+        return
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(_Workers(rewriter, tasks, jobs))
+        yield _in_workers(rewriter, tasks, jobs, first, stack)
 
 
 def needs_processes(rewriter: Rewriter) -> bool:
-    """Tell whether code that we do not trust is at work."""
+    """Tell whether code that we do not trust is at work: it may crash."""
     ours = rewriter.options.encoder == "dcmpress" and rle.KERNEL == "dcmpress"
     return rewriter.transcode or not ours
 
 
-def _in_threads(rewriter: Rewriter, tasks: Sequence[Task], jobs: int) -> Iterator[Done]:
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            yield from zip(tasks, pool.map(rewriter.rewrite, tasks), strict=True)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _in_processes(
-    rewriter: Rewriter, tasks: Sequence[Task], jobs: int, chunk: int
+def _in_workers(
+    rewriter: Rewriter,
+    tasks: Sequence[Task],
+    jobs: int,
+    workers: _Workers,
+    stack: contextlib.ExitStack,
 ) -> Iterator[Done]:
-    waiting = deque(_chunks(tasks, chunk))
-    jobs = min(jobs, len(waiting))
-    while waiting:
-        suspects: list[Task] = []
-        yield from _until_a_worker_dies(rewriter, waiting, jobs, suspects)
-        yield from _one_by_one(rewriter, suspects)
+    """Yield what the workers answer; where some die, start others for what is left."""
+    while True:
+        left = set(range(len(tasks)))
+        for number, result in workers.answers():
+            left.discard(number)
+            yield tasks[number], result
+        for number in [number for number in left if workers.begun[number]]:
+            left.discard(number)
+            rewriter.keep(tasks[number])
+            cause = "the process that worked on it died; it stays as it was"
+            yield tasks[number], Broken(cause)
+        if not left:
+            return
+        tasks = [tasks[number] for number in sorted(left)]
+        workers = stack.enter_context(_Workers(rewriter, tasks, min(jobs, len(tasks))))
 
 
-def _until_a_worker_dies(
-    rewriter: Rewriter, waiting: deque[list[Task]], jobs: int, suspects: list[Task]
-) -> Iterator[Done]:
-    """Work `waiting` off; where a worker dies, leave what was under way in `suspects`."""
-    pool = _pool(jobs)
-    running: dict[Future[list[Result]], list[Task]] = {}
-    try:
-        while (waiting and not suspects) or running:
-            while waiting and not suspects and len(running) < jobs * _AHEAD:
-                tasks = waiting.popleft()
-                try:
-                    running[pool.submit(_rewrite_all, rewriter, tasks)] = tasks
-                except BrokenProcessPool:
-                    suspects += tasks
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                tasks = running.pop(future)
-                try:
-                    yield from zip(tasks, future.result(), strict=True)
-                except BrokenProcessPool:
-                    suspects += tasks
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+class _Workers:
+    """Forks that work off `tasks`, each of which is known by its number."""
 
+    def __init__(self, rewriter: Rewriter, tasks: Sequence[Task], jobs: int) -> None:
+        self._rewriter = rewriter
+        self._tasks = tasks
+        #: A byte for each task, shared with the workers: whether one began with it.
+        self.begun = mmap.mmap(-1, len(tasks))
+        self._chunk = -(-len(tasks) // _MOST_ORDERS)
+        self._orders, given = os.pipe()
+        for first in range(0, len(tasks), self._chunk):
+            os.write(given, _ORDER.pack(first))
+        os.close(given)
+        #: Where each worker answers, and its process.
+        self._running: dict[int, int] = {}
+        for _ in range(jobs):
+            self._fork()
 
-def _one_by_one(rewriter: Rewriter, suspects: Iterable[Task]) -> Iterator[Done]:
-    """Find the file that a worker died of: each has a process to itself."""
-    for task in suspects:
-        with _pool(1) as pool:
+    def __enter__(self) -> _Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let the workers finish what they are at, and wait for that."""
+        while os.read(self._orders, _PIECE):
+            pass
+        os.close(self._orders)
+        for answers in list(self._running):
+            self._wait(answers)
+
+    def answers(self) -> Iterator[tuple[int, Result]]:
+        """Yield the number of each finished task and its result, until no worker is left."""
+        poll = select.poll()
+        unread = {answers: bytearray() for answers in self._running}
+        for answers in unread:
+            poll.register(answers, select.POLLIN)
+        while self._running:
+            for answers, _ in poll.poll():
+                piece = os.read(answers, _PIECE)
+                unread[answers] += piece
+                yield from _taken(unread[answers])
+                if not piece:
+                    poll.unregister(answers)
+                    self._wait(answers)
+
+    def _fork(self) -> None:
+        reading, writing = os.pipe()
+        process = os.fork()
+        if process == 0:
             try:
-                [result] = pool.submit(_rewrite_all, rewriter, [task]).result()
-            except BrokenProcessPool:
-                rewriter.keep(task)
-                result = Broken("the process that worked on it died; it stays as it was")
-        yield task, result
+                self._work(writing)
+            finally:
+                os._exit(0)  # nothing of the parent's is flushed or cleared away twice
+        os.close(writing)
+        self._running[reading] = process
+
+    def _wait(self, answers: int) -> None:
+        os.close(answers)
+        os.waitpid(self._running.pop(answers), 0)
+
+    def _work(self, answers: int) -> None:
+        """Take orders until there are none: this is the worker's whole life."""
+        # Ctrl-C is for the parent, which lets the files under way be finished.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        warnings.simplefilter("ignore")  # pydicom's, of what is odd in a file
+        while order := os.read(self._orders, _ORDER.size):
+            (first,) = _ORDER.unpack(order)
+            for number in range(first, min(first + self._chunk, len(self._tasks))):
+                self.begun[number] = 1
+                if not self._answer(answers, number):
+                    return
+
+    def _answer(self, answers: int, number: int) -> bool:
+        """Work one task off; False where the next one would be in vain."""
+        result: Result | CannotWrite
+        try:
+            result = self._rewriter.rewrite(self._tasks[number])
+        except CannotWrite as failure:
+            result = failure
+        value = pickle.dumps(result)
+        rest = memoryview(_ANSWER_HEADER.pack(number, len(value)) + value)
+        try:
+            while rest:
+                rest = rest[os.write(answers, rest) :]
+        except BrokenPipeError:  # nobody wants to know any more
+            return False
+        return not isinstance(result, CannotWrite)
 
 
-def _pool(jobs: int) -> ProcessPoolExecutor:
-    """Return processes that begin with what they need, imported once for all of them."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    # The server preloads the package that runs, not one that lies in the working directory.
-    os.environ["PYTHONSAFEPATH"] = "1"
-    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker)
-
-
-def _begin_worker() -> None:
-    """Leave Ctrl-C to the parent, which lets the files under way be finished; and be quiet."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    warnings.simplefilter("ignore")  # pydicom's, of what is odd in a file
-
-
-def _rewrite_all(rewriter: Rewriter, tasks: list[Task]) -> list[Result]:
-    return [rewriter.rewrite(task) for task in tasks]
-
-
-def _chunks(tasks: Sequence[Task], size: int) -> Iterator[list[Task]]:
-    each = iter(tasks)
-    while chunk := list(itertools.islice(each, size)):
-        yield chunk
+def _taken(unread: bytearray) -> Iterator[tuple[int, Result]]:
+    """Take the whole answers from the beginning of `unread`."""
+    header = _ANSWER_HEADER.size
+    while len(unread) >= header:
+        number, length = _ANSWER_HEADER.unpack_from(unread)
+        if len(unread) < header + length:
+            return
+        result = pickle.loads(unread[header : header + length])
+        del unread[: header + length]
+        if isinstance(result, CannotWrite):
+            raise result
+        yield number, result

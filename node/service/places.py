@@ -17,7 +17,7 @@ import contextlib
 import fcntl
 import io
 import os
-import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +73,7 @@ class Mirror:
         with _file_beside(task.target) as (path, file):
 
             def put() -> None:
-                shutil.copystat(task.source, path)
+                _copy_attributes(task.source, original, file.fileno())
                 _UNSYNCED.replace(path, task.target)
 
             yield Draft(file, put)
@@ -91,8 +91,8 @@ class InPlace:
 
             def put() -> None:
                 with contextlib.suppress(PermissionError):  # only root may give files away
-                    os.chown(path, original.st_uid, original.st_gid)
-                shutil.copystat(task.source, path)
+                    os.fchown(file.fileno(), original.st_uid, original.st_gid)
+                _copy_attributes(task.source, original, file.fileno())
                 _SYNCED.sync_file(file.fileno())
                 _require_unchanged(task.source, original)
                 _UNSYNCED.replace(path, task.source)
@@ -120,6 +120,15 @@ def _file_beside(place: Path) -> Iterator[tuple[Path, io.FileIO]]:
             yield path, file
         finally:
             _UNSYNCED.remove(path)
+
+
+def _copy_attributes(source: Path, original: os.stat_result, descriptor: int) -> None:
+    """Give a file the times, the permissions and, where that is allowed, the attributes of one."""
+    with contextlib.suppress(OSError):
+        for name in os.listxattr(source):
+            os.setxattr(descriptor, name, os.getxattr(source, name))
+    os.utime(descriptor, ns=(original.st_atime_ns, original.st_mtime_ns))
+    os.fchmod(descriptor, stat.S_IMODE(original.st_mode))
 
 
 def _require_unchanged(source: Path, original: os.stat_result) -> None:

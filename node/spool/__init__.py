@@ -1,13 +1,20 @@
 """The spool: where an instance is safe between its receipt and its delivery.
 
 `Spool` keeps entries in folders that are their states; `Disk` is the only caller of fsync, link
-and rename. See `states.py` for the table of states.
+and rename. See `states.py` for the table of states. What is imported is only what is asked for:
+`compress` uses the disk and has no spool.
 """
 
-from node.spool.durable import NO_LINKS, Disk, Durability
-from node.spool.entries import Entry, FailedEntry, Recovered
-from node.spool.spool import Incoming, Spool
-from node.spool.states import State
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from node.spool.durable import NO_LINKS, Disk, Durability
+    from node.spool.entries import Entry, FailedEntry, Recovered
+    from node.spool.spool import Incoming, Spool
+    from node.spool.states import State
 
 __all__ = [
     "NO_LINKS",
@@ -20,3 +27,18 @@ __all__ = [
     "Spool",
     "State",
 ]
+
+_MODULES = {
+    "node.spool.durable": ("NO_LINKS", "Disk", "Durability"),
+    "node.spool.entries": ("Entry", "FailedEntry", "Recovered"),
+    "node.spool.spool": ("Incoming", "Spool"),
+    "node.spool.states": ("State",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import one of the names above when it is asked for (PEP 562)."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

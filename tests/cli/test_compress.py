@@ -19,7 +19,7 @@ from pydicom import examples
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
-from node.cli import main
+from node.cli import compressing, main, plain
 from node.pixels.policy import Options
 from node.service import batch
 from node.service.places import InPlace, Mirror, Task
@@ -135,6 +135,75 @@ def test_what_is_no_dicom_or_broken_is_named(capsys, tmp_path, tree):
     assert ["no", "DICOM", "3", "left", "alone"] in [x.split() for x in shown.out.splitlines()]
 
 
+WORDS = [
+    "compress a --output b",
+    "compress a b c --in-place",
+    "compress --output=b a --jobs 3 --dry-run",
+    "compress a --output b --jobs=1 --transcode --encoder gdcm --verify independent",
+    "compress --transfer-syntax JPEGLSLossless --verify false --in-place a",
+]
+NOT_PLAIN = [
+    "compress",
+    "compress --help",
+    "compress a --jobs 0",
+    "compress a --jobs",
+    "compress a --encoder nobody",
+    "compress a --in-place=yes",
+    "compress --output",
+    "compress a -x",
+    "check a",
+    "--version",
+    "",
+]
+
+
+@pytest.mark.parametrize("line", WORDS)
+def test_a_plain_command_line_is_read_as_typer_reads_it(monkeypatch, line):
+    asked: list[plain.Wanted] = []
+    monkeypatch.setattr(compressing, "run", lambda wanted: asked.append(wanted) or 0)
+    assert main(line.split()) == 0
+    monkeypatch.setattr(plain, "read", lambda args: None)
+    assert main(line.split()) == 0
+    assert asked[0] == asked[1]
+
+
+@pytest.mark.parametrize("line", NOT_PLAIN)
+def test_what_is_not_plain_is_left_to_typer(line):
+    assert plain.read(line.split()) is None
+
+
+def test_every_option_is_read_plainly():
+    from node.cli.commands import load
+
+    options = {name for parameter in load("compress").params for name in parameter.opts}
+    assert options - {"paths"} == {*plain._FLAGS, *plain._READERS}
+
+
+#: Each takes longer to import than a CT image to compress.
+HEAVY = ("numpy", "pydicom", "typer", "rich", "pydantic", "logging", "multiprocessing", "socket")
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize(
+    "name", ["CT_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm"]
+)
+def test_compressing_imports_nothing_heavy(tmp_path, name, jobs):
+    """The time to start is most of the time that a folder of images takes."""
+    code = (
+        f"import os, sys; from node.cli import main; code = main(sys.argv[1:]); "
+        f"print(code, sorted(set({HEAVY}) & set(sys.modules)))"
+    )
+    (tmp_path / "in").mkdir()
+    for copy in range(2):
+        shutil.copyfile(SAMPLES / name, tmp_path / "in" / f"{copy}.dcm")
+    words = ["compress", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--jobs", jobs]
+    shown = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.splitlines()[-1] == "0 []"
+    assert syntax(tmp_path / "out" / "0.dcm") == RLELossless
+
+
 def test_transcoding(tmp_path, tree):
     out = tmp_path / "out"
     assert main(["compress", str(tree), "--output", str(out), "--transcode"]) == 0
@@ -147,7 +216,6 @@ def test_transcoding_without_a_decoder(capsys, tmp_path, tree, monkeypatch):
     """What to install is said once, and the file is kept."""
     from pydicom.pixels.decoders import JPEG2000LosslessDecoder
 
-    monkeypatch.setattr(batch, "needs_processes", lambda rewriter: False)
     monkeypatch.setattr(JPEG2000LosslessDecoder, "_available", {})
     shutil.copyfile(J2K, tree / "j2k-again")
     out = tmp_path / "out"
@@ -269,16 +337,20 @@ def test_a_file_that_changes_meanwhile_is_not_replaced(monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == [image]
 
 
-@pytest.mark.parametrize("chunk", [1, 4])
-def test_a_worker_that_dies_costs_one_file(tmp_path, chunk):
+def test_a_worker_that_dies_costs_one_file(tmp_path, monkeypatch):
+    """Three files an order, so that the one that died leaves some of its order undone."""
+    monkeypatch.setattr(batch, "_MOST_ORDERS", 4)
     names = [f"{number}.dcm" for number in range(9)]
     names.insert(5, "deadly.dcm")
+    names.insert(3, "deadly/deadly.dcm")
+    (tmp_path / "deadly").mkdir()
+    (tmp_path / "out" / "deadly").mkdir(parents=True)
     for name in names:
         shutil.copyfile(CT, tmp_path / name)
-    (tmp_path / "out").mkdir()
     tasks = [Task(tmp_path / name, tmp_path / "out" / name) for name in names]
     rewriter = Deadly(options=Options(), place=Mirror())
-    done = dict(batch._in_processes(rewriter, tasks, jobs=2, chunk=chunk))
+    with batch.started(rewriter, tasks, jobs=2) as results:
+        done = dict(results)
     assert len(done) == len(tasks)
     for task, result in done.items():
         if task.source.name == "deadly.dcm":
@@ -289,20 +361,34 @@ def test_a_worker_that_dies_costs_one_file(tmp_path, chunk):
             assert isinstance(result, Smaller)
 
 
-def test_processes_and_threads_do_the_same(tmp_path, tree):
+@pytest.mark.parametrize("jobs", [2, 5, 100])
+def test_workers_do_what_one_process_does(tmp_path, tree, jobs):
     rewriter = Rewriter(options=Options(), place=Mirror())
     files = [path for path in sorted(tree.rglob("*")) if path.is_file()]
     written = []
-    for name, work in (
-        ("inline", lambda tasks: batch.run(rewriter, tasks, 1)),
-        ("threads", lambda tasks: batch._in_threads(rewriter, tasks, 2)),
-        ("processes", lambda tasks: batch._in_processes(rewriter, tasks, 2, chunk=2)),
-    ):
-        (tmp_path / name).mkdir()
-        tasks = [Task(path, tmp_path / name / path.name) for path in files]
-        assert len(list(work(tasks))) == len(files)
-        written.append(contents(tmp_path / name))
-    assert written[0] == written[1] == written[2]
+    for number in (1, jobs):
+        out = tmp_path / str(number)
+        out.mkdir()
+        tasks = [Task(path, out / path.name) for path in files]
+        with batch.started(rewriter, tasks, number) as results:
+            assert len(list(results)) == len(files)
+        written.append(contents(out))
+    assert written[0] == written[1]
+
+
+def test_workers_end_when_nobody_listens(tmp_path):
+    """As after Ctrl-C: no process is left, and what was written is whole."""
+    names = [f"{number}.dcm" for number in range(50)]
+    for name in names:
+        shutil.copyfile(CT, tmp_path / name)
+    tasks = [Task(tmp_path / name, tmp_path / name) for name in names]
+    rewriter = Rewriter(options=Options(), place=InPlace())
+    with batch.started(rewriter, tasks, jobs=2) as results:
+        next(results)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    assert 1 <= sum(syntax(tmp_path / name) == RLELossless for name in names) < 50
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -10,7 +10,8 @@ import peers
 import pytest
 
 from node import __version__
-from node.cli import SUMMARIES, load, main
+from node.cli import main
+from node.cli.commands import SUMMARIES, load
 
 
 def test_echo_tells_the_time(capsys, tmp_path):
