@@ -64,7 +64,8 @@ class AssociationOpened:
 class AssociationRefused:
     """A peer was rejected: it is not known, or calls us by another name, or there is no room.
 
-    `code` is result, source and reason of the A-ASSOCIATE-RJ (PS3.8 9.3.4).
+    `code` is result, source and reason of the A-ASSOCIATE-RJ (PS3.8 9.3.4). One who tries again
+    and again is told of once a minute, with how often it was.
     """
 
     association: str
@@ -72,6 +73,7 @@ class AssociationRefused:
     address: str
     code: tuple[int, int, int]
     cause: str
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

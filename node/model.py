@@ -49,7 +49,8 @@ class Origin:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
     """One instance as it arrived; `byte_count` is the length of its encoded data set, `modality`
-    what (0008,0060) of it says, "" where it says nothing readable.
+    what (0008,0060) of it says and `study_instance_uid` (0020,000D), "" where it says nothing
+    readable.
     """
 
     sop_class_uid: str
@@ -58,6 +59,7 @@ class Received:
     byte_count: int
     origin: Origin
     modality: str = ""
+    study_instance_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,12 +19,21 @@ from pathlib import Path
 
 from node.dicom import status
 from node.dicom.contexts import Proposal, Wanted, propose
+from node.dicom.identity import scan_any
 from node.dicom.status import Category
 from node.dicom.uids import is_uid, name_of
-from node.errors import CannotUnderstand, DecodingFailed, PeerRefused, PeerUnreachable
+from node.errors import (
+    CannotUnderstand,
+    DecodingFailed,
+    OutOfResources,
+    PeerRefused,
+    PeerUnreachable,
+)
+from node.events import InstancesSent, Studies, Witness, nobody
 from node.model import Blame, Deferred, Delivered, Failed, Outcome
 from node.network.sending import AssociationEnded, PeerTooSlow, StoreResponse
 from node.network.store_scu import NothingAccepted, Peer, PeerBusy, StoreSCU, connect
+from node.network.told import StudyCount
 from node.pixels.policy import Run, here
 from node.pixels.stored import StoredInstance, data_set_in, native_syntaxes, opened
 from node.spool import Entry
@@ -40,12 +49,21 @@ class Forward:
     """One network destination, used from one thread."""
 
     def __init__(
-        self, name: str, peer: Peer, *, native_only: bool = False, run: Run = here
+        self,
+        name: str,
+        peer: Peer,
+        *,
+        native_only: bool = False,
+        run: Run = here,
+        witness: Witness = nobody,
     ) -> None:
         self.name = name
         self._peer = peer
         self._native_only = native_only
         self._run = run
+        self._witness = witness
+        #: What the association that is open has taken, for the audit.
+        self._sent = StudyCount()
         self._association: StoreSCU | None = None
         self._proposed: set[Proposal] = set()
         self._upcoming: list[Wanted] = []
@@ -89,9 +107,11 @@ class Forward:
             for syntax in wanted.transfer_syntax_uids:
                 if association.accepts(meta.sop_class_uid, syntax):
                     data_set = data_set_in(instance, syntax, self._run)
-                    return association.send(
+                    response = association.send(
                         meta.sop_class_uid, meta.sop_instance_uid, syntax, data_set
                     )
+                    self._count(instance, response)
+                    return response
         raise self._refusal(wanted)
 
     def _refusal(self, wanted: Wanted) -> NotAccepted:
@@ -105,6 +125,23 @@ class Forward:
         if self._association is not None:
             self._association.close()
             self._association = None
+        self._tell(self._sent.take())
+
+    def _count(self, instance: StoredInstance, response: StoreResponse) -> None:
+        """Note for the audit what the peer has taken."""
+        if response.meaning in (Category.SUCCESS, Category.WARNING, Category.DUPLICATE):
+            self._tell(self._sent.add(study_of(instance), instance.meta.sop_class_uid))
+
+    def _tell(self, studies: Studies) -> None:
+        if studies:
+            self._witness(
+                InstancesSent(
+                    destination=self.name,
+                    ae_title=self._peer.ae_title,
+                    address=self._peer.host,
+                    studies=studies,
+                )
+            )
 
     def _wanted(self, instance: StoredInstance) -> Wanted:
         meta = instance.meta
@@ -141,6 +178,15 @@ def blame_of(failure: PeerUnreachable | PeerRefused) -> Blame:
     # A permanent rejection (PS3.8 9.3.4) stays until somebody changes something.
     lasting = isinstance(failure, PeerRefused) and not isinstance(failure, PeerBusy)
     return Blame.SETTINGS if lasting else Blame.DESTINATION
+
+
+def study_of(instance: StoredInstance) -> str:
+    """Return the Study Instance UID of a stored instance, "" where it has none to be read."""
+    try:
+        scanned = scan_any(instance.data_set, instance.meta.transfer_syntax_uid, instance.release)
+    except (CannotUnderstand, OutOfResources):
+        return ""
+    return scanned.study_instance_uid or ""
 
 
 def judge(destination: str, response: StoreResponse) -> Outcome:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from node.delivery.forward import Forward
+from node.events import Witness, nobody
 from node.network.sending import StoreResponse
 from node.network.store_scu import Peer
 from node.pixels.policy import Run, here
@@ -22,10 +23,11 @@ IDLE_SECONDS = 1.0
 class Relay:
     """Sends instances at once, from as many threads as there are inbound associations."""
 
-    def __init__(self, name: str, peer: Peer, run: Run = here) -> None:
+    def __init__(self, name: str, peer: Peer, run: Run = here, witness: Witness = nobody) -> None:
         self._name = name
         self._peer = peer
         self._run = run
+        self._witness = witness
         self._lock = threading.Lock()
         self._idle: list[tuple[float, Forward]] = []
 
@@ -43,7 +45,7 @@ class Relay:
         return response
 
     def _new(self) -> Forward:
-        return Forward(self._name, self._peer, run=self._run)
+        return Forward(self._name, self._peer, run=self._run, witness=self._witness)
 
     def close_idle(self, older_than: float = IDLE_SECONDS) -> None:
         """Release the associations that nobody took for so many seconds."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import ssl
 import threading
 import time
@@ -78,6 +79,8 @@ class NodeAssociation(Association):
     _server: Server | None
 
     def __init__(self, ae: AE, mode: str, limits: Limits, spill: Path | None = None) -> None:
+        #: Names the association in log and audit.
+        self.code = os.urandom(3).hex()
         self.limits = limits
         self.spill = spill
         self.judged: JudgedRequest | None = None

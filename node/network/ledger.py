@@ -14,10 +14,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from node.events import (
+    AssociationOpened,
+    AssociationRefused,
+    InstancesReceived,
+    Studies,
+    Witness,
+    nobody,
+)
 from node.model import Compressed, Origin, Stored
 from node.network.tally import AssociationRecord, Tally, Timing, Volume, volume_of
+from node.network.told import Repeats, StudyCount
 
 log = logging.getLogger(__name__)
+
+#: The attribute of a log record that holds what it says, by name, for logs that programs read.
+FACTS = "facts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +50,28 @@ class _Running:
     refused: int = 0
     compressed: int = 0
     sop_classes: set[str] = field(default_factory=set)
+    studies: StudyCount = field(default_factory=StudyCount)
 
-    def count(self, taken: Stored | None) -> None:
-        """Add one instance that was answered; None stands for one that was not taken."""
+    def count(self, taken: Stored | None) -> Studies:
+        """Add one instance that was answered; None stands for one that was not taken.
+
+        Returns studies that are to be told now.
+        """
         if taken is None:
             self.refused += 1
-            return
+            return {}
         self.volume.add(volume_of(taken))
         self.compressed += isinstance(taken, Compressed)
         self.sop_classes.add(taken.received.sop_class_uid)
+        return self.studies.add(taken.received.study_instance_uid, taken.received.sop_class_uid)
 
 
 class Ledger:
     """Everything since the start, and what each running association has sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, witness: Witness = nobody) -> None:
+        self._witness = witness
+        self._repeats = Repeats()
         self._lock = threading.Lock()
         self._total = Tally()
         self._running: dict[Any, _Running] = {}
@@ -85,6 +104,7 @@ class Ledger:
         with self._lock:
             self._total.associations += 1
             self._running[assoc] = _Running(time.monotonic())
+        self._witness(AssociationOpened(**_who(assoc)))
 
     def count(
         self, assoc: Any, taken: Stored | None, peer: str, timing: Timing | None = None
@@ -92,12 +112,21 @@ class Ledger:
         """Add one instance that was answered; None stands for one that was not taken."""
         with self._lock:
             self._total.count(taken, peer, timing)
-            if assoc in self._running:
-                self._running[assoc].count(taken)
+            running = self._running.get(assoc)
+            studies = running.count(taken) if running is not None else {}
+        if studies:
+            self._witness(InstancesReceived(**_who(assoc), studies=studies, refused=0))
 
     def reject(self, assoc: Any, refusal: Refusal) -> None:
         """An association was rejected."""
-        log.warning("%s rejected: %s; %s", name_of(assoc), refusal.reason, refusal.mend)
+        who, cause = _who(assoc), f"{refusal.reason}; {refusal.mend}"
+        with self._lock:
+            key = (who["ae_title"], who["address"], refusal.code)
+            times = self._repeats.times(key, time.monotonic())
+        if times:
+            again = f" ({times} times in a minute)" if times > 1 else ""
+            log.warning("%s rejected: %s%s", name_of(assoc), cause, again)
+            self._witness(AssociationRefused(**who, code=refusal.code, cause=cause, times=times))
         self._remember(assoc, result="rejected", reason=refusal.reason, mend=refusal.mend)
 
     def end(self, assoc: Any) -> None:
@@ -106,18 +135,13 @@ class Ledger:
             running = self._running.pop(assoc, None)
         if running is None:
             return
+        if (studies := running.studies.take()) or running.refused:
+            self._witness(
+                InstancesReceived(**_who(assoc), studies=studies, refused=running.refused)
+            )
         seconds = max(time.monotonic() - running.since, 1e-6)
         volume = running.volume
-        log.info(
-            "%s sent %d instances, %d refused, %d compressed, %.1f MB -> %.1f MB, %.1f MB/s",
-            name_of(assoc),
-            volume.instances,
-            running.refused,
-            running.compressed,
-            volume.bytes_in / 1e6,
-            volume.bytes_out / 1e6,
-            volume.bytes_in / 1e6 / seconds,
-        )
+        _log_association(assoc, running, seconds)
         self._remember(
             assoc,
             result="released" if assoc.is_released else "aborted",
@@ -141,6 +165,50 @@ class Ledger:
         )
         with self._lock:
             self._total.remember(record)
+
+
+def _log_association(assoc: Any, running: _Running, seconds: float) -> None:
+    volume = running.volume
+    ratio = volume.bytes_in / volume.bytes_out if volume.bytes_out else 1.0
+    speed = volume.bytes_in / 1e6 / seconds
+    facts = {
+        "calling_ae_title": origin_of(assoc).calling_ae_title,
+        "address": assoc.requestor.address,
+        "instances": volume.instances,
+        "refused": running.refused,
+        "compressed": running.compressed,
+        "bytes_in": volume.bytes_in,
+        "bytes_out": volume.bytes_out,
+        "ratio": round(ratio, 3),
+        "seconds": round(seconds, 3),
+        "megabytes_per_second": round(speed, 1),
+        "end": "released" if assoc.is_released else "aborted",
+    }
+    log.info(
+        "%s sent %d instances, %d refused, %d compressed, "
+        "%.1f MB -> %.1f MB, ratio %.2f, %.1f s, %.1f MB/s%s",
+        name_of(assoc),
+        volume.instances,
+        running.refused,
+        running.compressed,
+        volume.bytes_in / 1e6,
+        volume.bytes_out / 1e6,
+        ratio,
+        seconds,
+        speed,
+        "" if assoc.is_released else ", aborted",
+        extra={FACTS: facts},
+    )
+
+
+def _who(assoc: Any) -> dict[str, str]:
+    """Return which association it is, and whose, as events have it."""
+    origin = origin_of(assoc)
+    return {
+        "association": assoc.code,
+        "ae_title": origin.calling_ae_title,
+        "address": origin.address,
+    }
 
 
 def name_of(assoc: Any) -> str:

@@ -38,6 +38,9 @@ from node.network.limits import Limits
 
 Address: TypeAlias = tuple[str, int]
 
+#: An association's thread is called this and its code.
+THREAD_NAME = "association "
+
 #: pynetdicom counts associations too; the limits here are ours.
 _NO_LIMIT = 1 << 30
 #: An association that is told to abort needs no longer than this to notice.
@@ -64,7 +67,8 @@ class AssociationHandler(RequestHandler):
         server = self.server
         assoc = NodeAssociation(self.ae, MODE_ACCEPTOR, server.limits, server.spill)
         assoc._server = server
-        assoc.name = f"AcceptorThread@{self.client_address[0]}:{self.client_address[1]}"
+        # What its thread logs is known by it.
+        assoc.name = f"{THREAD_NAME}{assoc.code}"
         assoc.tls = server.ssl_context
         assoc.set_socket(Connection(assoc, self.request))
         acceptor = assoc.acceptor

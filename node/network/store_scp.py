@@ -26,6 +26,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from node.dicom import status
 from node.dicom.contexts import VERIFICATION, accepts, in_preferred_order
 from node.errors import InstanceRefused
+from node.events import Witness, nobody
 from node.model import Origin, Received, Stored
 from node.network.census import Census
 from node.network.data_set import ReceivedData
@@ -92,11 +93,17 @@ class Admission(Protocol):
 class StoreSCP:
     """Answers the associations of one listening address."""
 
-    def __init__(self, ae_title: str, receive: Receive, admission: Admission) -> None:
+    def __init__(
+        self,
+        ae_title: str,
+        receive: Receive,
+        admission: Admission,
+        witness: Witness = nobody,
+    ) -> None:
         self._ae_title = ae_title
         self._receive = receive
         self._admission = admission
-        self.ledger = Ledger()
+        self.ledger = Ledger(witness)
 
     def listen(
         self,

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 from node import events
 from node.events import Event
+from node.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,11 @@ class Line:
     process: int
     event: Event
     end: Position
+
+
+def open_trail(settings: Settings) -> Trail:
+    """Return the trail that `settings` name."""
+    return Trail(settings.node.state_directory / "audit", settings.audit.trail_bytes)
 
 
 class Trail:

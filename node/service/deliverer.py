@@ -12,8 +12,10 @@ import threading
 from node.delivery.loop import Loop
 from node.delivery.progress import Progress
 from node.delivery.schedule import Backoff
+from node.service.audit import Trail
 from node.service.bell import Bell
 from node.service.destinations import codec_workers, lanes, queued_destinations
+from node.service.syslog import Sender
 from node.settings import Settings
 from node.spool import Spool
 
@@ -26,14 +28,14 @@ _LOOK_EVERY = 1.0
 class Deliverer:
     """The delivering half of a node: call `start`, later `stop`."""
 
-    def __init__(self, settings: Settings, spool: Spool, bell: Bell) -> None:
+    def __init__(self, settings: Settings, spool: Spool, bell: Bell, trail: Trail) -> None:
         self._spool = spool
         self._bell = bell
         self._stop = threading.Event()
         self._workers = codec_workers(settings)
         self._loops = {
             destination.name: Loop(
-                lanes=lanes(settings, destination, spool.disk, self._workers),
+                lanes=lanes(settings, destination, spool.disk, self._workers, trail.record),
                 spool=spool,
                 backoff=Backoff(destination.retry_seconds, destination.retry_max_seconds),
                 stop=self._stop,
@@ -41,6 +43,11 @@ class Deliverer:
             for destination in queued_destinations(settings)
         }
         self._threads: list[threading.Thread] = []
+        self._audit = (
+            Sender(trail, settings.audit, settings.node.ae_title, spool.disk)
+            if settings.audit.syslog
+            else None
+        )
 
     @property
     def progress(self) -> dict[str, Progress]:
@@ -61,6 +68,8 @@ class Deliverer:
         for name, loop in self._loops.items():
             self._begin(threading.Thread(target=loop.run, name=f"deliver-{name}"))
         self._begin(threading.Thread(target=self._fan_out_forever, name="fan-out"))
+        if self._audit is not None:
+            self._audit.start()
 
     def stop(self) -> None:
         """Finish what is under way and stop; what is queued stays for the next start."""
@@ -71,6 +80,8 @@ class Deliverer:
         for thread in self._threads:
             thread.join()
         self._workers.close()
+        if self._audit is not None:
+            self._audit.stop()
 
     @property
     def is_alive(self) -> bool:

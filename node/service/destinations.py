@@ -8,6 +8,7 @@ from node.delivery.archive import Archive
 from node.delivery.forward import Forward
 from node.delivery.loop import Destination
 from node.errors import CannotWrite
+from node.events import Witness, nobody
 from node.network.store_scu import Peer
 from node.pixels.policy import Run
 from node.pixels.workers import CodecWorkers, WorkerLimits
@@ -70,6 +71,7 @@ def lanes(
     destination: DiskDestination | NetworkDestination,
     disk: Disk,
     run: Run,
+    witness: Witness = nobody,
 ) -> list[Destination]:
     """Return what brings instances to `destination`: as many as may do so at the same time.
 
@@ -80,6 +82,6 @@ def lanes(
     peer = peer_of(settings, destination)
     native_only = destination.transfer_syntax == "native"
     return [
-        Forward(destination.name, peer, native_only=native_only, run=run)
+        Forward(destination.name, peer, native_only=native_only, run=run, witness=witness)
         for _ in range(destination.associations)
     ]

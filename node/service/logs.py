@@ -1,7 +1,8 @@
 """Logging: one line an event on stderr, as text for people or as JSON for a log server.
 
-UIDs are logged, patient names and IDs never. What a peer sent is escaped, so that no value can
-begin a line of its own.
+What the thread of an association logs begins with the association's code, the same that the audit
+trail has. UIDs are logged, patient names and IDs never. What a peer sent is escaped, so that no
+value can begin a line of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import logging
 import sys
 import time
 
+from node.network.ledger import FACTS
+from node.network.server import THREAD_NAME
 from node.settings import LogSettings
 
 _LEVELS = {
@@ -28,8 +31,14 @@ _CHATTY = {
 }
 
 
+def association_of(record: logging.LogRecord) -> str:
+    """Return the code of the association whose thread logged this; "" for other threads."""
+    name = record.threadName or ""
+    return name.removeprefix(THREAD_NAME) if name.startswith(THREAD_NAME) else ""
+
+
 class TextFormatter(logging.Formatter):
-    """`2026-01-31 12:00:00.123 INFO message`, control characters escaped."""
+    """`2026-01-31 12:00:00.123 INFO [3fa9c1] message`, control characters escaped."""
 
     default_msec_format = "%s.%03d"
 
@@ -39,12 +48,14 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return one line, and a traceback indented below it where there is one."""
         line, *trace = super().format(record).split("\n", 1)
+        if code := association_of(record):
+            line = line.replace(f" {record.levelname} ", f" {record.levelname} [{code}] ", 1)
         escaped = "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
         return "\n".join([escaped, *(text.replace("\n", "\n    ") for text in trace)])
 
 
 class JSONFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object a line; facts that a line was logged with are fields of their own."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the object; times are UTC."""
@@ -56,6 +67,9 @@ class JSONFormatter(logging.Formatter):
             "process": record.process,
             "message": record.getMessage(),
         }
+        if code := association_of(record):
+            fields["association"] = code
+        fields |= getattr(record, FACTS, {})
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         return json.dumps(fields, ensure_ascii=True)

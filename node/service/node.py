@@ -16,6 +16,7 @@ from types import TracebackType
 from node.delivery.progress import Progress
 from node.network.tally import Tally
 from node.pixels.codecs import check_installed
+from node.service.audit import open_trail
 from node.service.bell import Bell
 from node.service.deliverer import Deliverer
 from node.service.doors import Doors
@@ -49,8 +50,9 @@ class Node:
             self.spool.recover()
             bell = Bell.make()
             started.callback(bell.close)
-            self._deliverer = Deliverer(self.settings, self.spool, bell)
-            self._receiver = Receiver(self.settings, self.spool, bell)
+            trail = open_trail(self.settings)
+            self._deliverer = Deliverer(self.settings, self.spool, bell, trail)
+            self._receiver = Receiver(self.settings, self.spool, bell, trail.record)
             started.callback(self._deliverer.stop)
             self._deliverer.start()
             doors = Doors.open(self.settings, {})

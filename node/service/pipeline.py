@@ -102,7 +102,12 @@ def file_meta(received: Received, ae_title: str) -> FileMeta:
 
 
 def _described(received: Received, scanned: EncodedDataSet, data: ReceivedData) -> Received:
-    return replace(received, byte_count=data.nbytes, modality=scanned.modality or "")
+    return replace(
+        received,
+        byte_count=data.nbytes,
+        modality=scanned.modality or "",
+        study_instance_uid=scanned.study_instance_uid or "",
+    )
 
 
 #: These say that something is wrong with an encoder or a decoder, not with the instance.

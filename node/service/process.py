@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Protocol
 
 from node.service import logs
+from node.service.audit import open_trail
 from node.service.bell import Bell
 from node.service.deliverer import Deliverer
 from node.service.doors import Doors
@@ -51,7 +52,7 @@ class Receiving:
     """The work of a receiver."""
 
     def __init__(self, settings: Settings, bell: Bell, doors: Doors) -> None:
-        self._receiver = Receiver(settings, open_spool(settings), bell)
+        self._receiver = Receiver(settings, open_spool(settings), bell, open_trail(settings).record)
         self._receiver.start(doors)
 
     def tick(self) -> None:
@@ -76,7 +77,7 @@ class Delivering:
     """The work of the deliverer."""
 
     def __init__(self, settings: Settings, bell: Bell) -> None:
-        self._deliverer = Deliverer(settings, open_spool(settings), bell)
+        self._deliverer = Deliverer(settings, open_spool(settings), bell, open_trail(settings))
         self._deliverer.start()
 
     def tick(self) -> None:

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import replace
 
 from node.delivery.relay import Relay
+from node.events import Witness, nobody
 from node.network.census import Census
 from node.network.limits import Limits
 from node.network.server import Server
@@ -34,7 +35,9 @@ _LOOK_EVERY = 0.02
 class Receiver:
     """The receiving half of a node."""
 
-    def __init__(self, settings: Settings, spool: Spool, bell: Bell) -> None:
+    def __init__(
+        self, settings: Settings, spool: Spool, bell: Bell, witness: Witness = nobody
+    ) -> None:
         self._settings = settings
         self._spool = spool
         self._relay: Relay | None = None
@@ -44,10 +47,10 @@ class Receiver:
         receive: Receive = pipeline.receive
         if settings.relay is not None:
             peer = peer_of(settings, settings.relay)
-            self._relay = Relay(settings.relay.name, peer, self._workers)
+            self._relay = Relay(settings.relay.name, peer, self._workers, witness)
             keep = bool(queued_destinations(settings))
             receive = RelayPipeline(pipeline, spool, self._relay, keep=keep).receive
-        self._scp = StoreSCP(settings.node.ae_title, receive, self)
+        self._scp = StoreSCP(settings.node.ae_title, receive, self, witness)
         self._census = Census(limits_of(settings.limits))
         self._servers: list[Server] = []
 

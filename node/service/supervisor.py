@@ -22,9 +22,12 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from node import __version__
 from node.errors import BadConfiguration, NodeError
+from node.events import NodeStarted, NodeStopped, ProcessDied, SettingsRefused, SettingsReloaded
 from node.pixels.codecs import check_installed, in_use
 from node.service import children, systemd
+from node.service.audit import open_trail
 from node.service.bell import Bell
 from node.service.children import DELIVERER, RECEIVER, Child, Throttle
 from node.service.destinations import require_writable
@@ -36,6 +39,7 @@ from node.service.report import Report, ended, total
 from node.service.status import Snapshot, snapshot
 from node.service.web import StatusServer
 from node.settings import Settings
+from node.settings.values import join_host_port
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +65,14 @@ class Supervisor:
         self._recovered = self._spool.recover()
         self._doors = Doors.open(settings, systemd.inherited_sockets())
         self._bell = Bell.make()
+        self._trail = open_trail(settings)
         self._throttle = Throttle()
         self._children: list[Child] = []
         #: Children that were told to end, and when each is killed at the latest.
         self._leaving: list[Child] = []
         self._deadlines: dict[int, float] = {}
         self._past = Report()
+        self._end = "unexpected failure"
         self._notes, self._note = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._status = StatusServer(settings.status, self.snapshot)
 
@@ -92,6 +98,7 @@ class Supervisor:
             )
         log.info("pixel data is encoded as %s", in_use(options_of(self._settings.compression)))
         self._handle_signals()
+        self._trail.record(NodeStarted(version=__version__, address=join_host_port(*self.address)))
         self._status.start()
         self._start_all()
         try:
@@ -130,7 +137,8 @@ class Supervisor:
         while True:
             for number in self._wait():
                 if number in (signal.SIGTERM, signal.SIGINT):
-                    log.info("stopping: %s", signal.Signals(number).name)
+                    self._end = signal.Signals(number).name
+                    log.info("stopping: %s", self._end)
                     return
                 self._take_new_settings()
             now = time.monotonic()
@@ -196,13 +204,11 @@ class Supervisor:
             return
         self._children.remove(child)
         delay = self._throttle.died(child.role, now - child.started, now)
+        cause = children.describe_end(child.process)
         log.error(
-            "%s %d ended: %s; starting again in %.1f s",
-            child.role,
-            child.process.pid,
-            children.describe_end(child.process),
-            delay,
+            "%s %d ended: %s; starting again in %.1f s", child.role, child.process.pid, cause, delay
         )
+        self._trail.record(ProcessDied(role=child.role, pid=child.process.pid, cause=cause))
 
     def _take_new_settings(self) -> None:
         """Replace the children by ones with new settings; the old ones finish their work."""
@@ -213,10 +219,13 @@ class Supervisor:
             self._require_reloadable(settings)
         except NodeError as failure:
             log.error("the new settings are not used, the old ones stay:\n%s", failure)
+            self._trail.record(SettingsRefused(cause=str(failure)))
             return
         systemd.notify("RELOADING=1")
         log.info("settings read again")
         self._settings = settings
+        self._trail = open_trail(settings)
+        self._trail.record(SettingsReloaded())
         self._throttle.forget_plans()
         old = list(self._children)
         self._start_all()
@@ -247,6 +256,9 @@ class Supervisor:
         """End everything: receivers first, so that what they committed can still be handed on."""
         self._status.stop()
         for role in (RECEIVER, DELIVERER):
+            if role == DELIVERER:
+                # The deliverer sends it on before it ends.
+                self._trail.record(NodeStopped(cause=self._end))
             going = [c for c in [*self._children, *self._leaving] if c.role == role]
             for child in going:
                 child.ask_to_stop()

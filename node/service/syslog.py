@@ -150,6 +150,8 @@ class Sender:
     def stop(self) -> None:
         """Send what there is, for a moment, and end; the rest waits for the next start."""
         self._stop.set()
+        if not self._thread.is_alive():
+            return  # never started
         self._thread.join(_STOP_SECONDS + 1)
 
     def _run(self) -> None:
