@@ -28,6 +28,7 @@ class _Collector(Collector):
         yield from _build()
         yield from _received(self._snapshot)
         yield from _destinations(self._snapshot)
+        yield from _certificates(self._snapshot)
 
 
 def _build() -> Iterable[Metric]:
@@ -59,6 +60,17 @@ def _received(s: Snapshot) -> Iterable[Metric]:
         ("spool_free_bytes", "Free space on the spool's disk.", s.free_bytes),
     ):
         yield GaugeMetricFamily(f"dcmpress_{name}", text, value=number)
+
+
+def _certificates(s: Snapshot) -> Iterable[Metric]:
+    expiry = GaugeMetricFamily(
+        "dcmpress_tls_certificate_expiry_timestamp_seconds",
+        "When our certificate expires, since 1970.",
+        labels=["certificate"],
+    )
+    for name, when in s.certificates.items():
+        expiry.add_metric([name], when)
+    yield expiry
 
 
 def _destinations(s: Snapshot) -> Iterable[Metric]:

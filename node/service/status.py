@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from node.delivery.progress import Progress
+from node.service import exposure
 from node.service.destinations import queued_destinations
 from node.service.pipeline import has_room
 from node.service.report import Report
@@ -30,7 +31,11 @@ class DestinationStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """One moment of a node. Byte counts are of data sets; times are in seconds."""
+    """One moment of a node. Byte counts are of data sets; times are in seconds.
+
+    `notices` are what a security office would object to; `certificates` are by name the times at
+    which ours expire, in seconds since 1970.
+    """
 
     ae_title: str
     address: str
@@ -48,6 +53,8 @@ class Snapshot:
     waiting: int
     free_bytes: int
     destinations: tuple[DestinationStatus, ...]
+    notices: tuple[str, ...] = ()
+    certificates: dict[str, float] = field(default_factory=dict)
 
 
 def snapshot(
@@ -58,6 +65,7 @@ def snapshot(
         _destination(destination, spool, report.destinations.get(destination.name, Progress()))
         for destination in queued_destinations(settings)
     )
+    expiries = exposure.expiries(settings)
     room = has_room(spool, settings.spool)
     tally = report.tally
     disk = os.statvfs(spool.root)
@@ -78,6 +86,8 @@ def snapshot(
         waiting=sum(1 for _ in spool.received()),
         free_bytes=disk.f_bavail * disk.f_frsize,
         destinations=destinations,
+        notices=exposure.notices(settings, expiries, exposure.now()),
+        certificates={name: expiry.timestamp() for name, expiry in expiries.items()},
     )
 
 

@@ -26,8 +26,8 @@ from node import __version__
 from node.errors import BadConfiguration, NodeError
 from node.events import NodeStarted, NodeStopped, ProcessDied, SettingsRefused, SettingsReloaded
 from node.pixels.codecs import check_installed, in_use
-from node.service import children, systemd
 from node.service.audit import open_trail
+from node.service import children, exposure, systemd
 from node.service.bell import Bell
 from node.service.children import DELIVERER, RECEIVER, Child, Throttle
 from node.service.destinations import require_writable
@@ -97,6 +97,7 @@ class Supervisor:
                 self._recovered.received,
             )
         log.info("pixel data is encoded as %s", in_use(options_of(self._settings.compression)))
+        self._say_how_open_it_is()
         self._handle_signals()
         self._trail.record(NodeStarted(version=__version__, address=join_host_port(*self.address)))
         self._status.start()
@@ -107,6 +108,13 @@ class Supervisor:
             systemd.notify("STOPPING=1")
             self._stop()
             log.info("stopped")
+
+    def _say_how_open_it_is(self) -> None:
+        expiries = exposure.expiries(self._settings)
+        for name, expiry in expiries.items():
+            log.info("the certificate of %s is good until %s", name, expiry.date())
+        for notice in exposure.notices(self._settings, expiries, exposure.now()):
+            log.warning("%s", notice)
 
     def _start_all(self) -> None:
         for _ in range(self._settings.node.receivers):
@@ -226,6 +234,7 @@ class Supervisor:
         self._settings = settings
         self._trail = open_trail(settings)
         self._trail.record(SettingsReloaded())
+        self._say_how_open_it_is()
         self._throttle.forget_plans()
         old = list(self._children)
         self._start_all()
