@@ -6,7 +6,8 @@ The numbers are inherited descriptors: the listening sockets (-1 for none), the 
 the pipe for reports. Settings come as one line of JSON on stdin, which then stays open for as long
 as the supervisor lives: when it closes, the child finishes what is under way and ends. SIGTERM asks
 for the same; so does SIGUSR1, after which a receiver leaves new associations to other processes
-instead of rejecting them. The first report says that the child is at work.
+instead of rejecting them and gives those that run an hour. The first report says that the child is
+at work.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import select
 import signal
 import sys
+import time
 from types import FrameType
 from typing import Protocol
 
@@ -33,6 +35,10 @@ from node.settings import Settings
 REPORT_EVERY = 1.0
 #: Seconds that running associations have to end when the node stops.
 DRAIN_SECONDS = 30.0
+#: The same when other processes go on with the work: a long transfer ends in its own time.
+LEAVE_SECONDS = 3600.0
+#: How often a process that leaves looks whether it may go, in seconds.
+_LOOK_EVERY = 0.05
 
 
 class Work(Protocol):
@@ -44,8 +50,15 @@ class Work(Protocol):
     def report(self) -> Report:
         """Say what was done."""
 
-    def stop(self, *, quietly: bool) -> None:
-        """Finish what is under way; `quietly` where others go on with the work."""
+    def leave(self) -> None:
+        """Leave new work to others, and go on with what is under way."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether nothing is under way."""
+
+    def stop(self) -> None:
+        """Finish what is under way."""
 
 
 class Receiving:
@@ -68,9 +81,18 @@ class Receiving:
             turned_away=self._receiver.turned_away,
         )
 
-    def stop(self, *, quietly: bool) -> None:
+    def leave(self) -> None:
+        """Leave new connections to other receivers."""
+        self._receiver.leave()
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether nobody is here."""
+        return self._receiver.is_idle
+
+    def stop(self) -> None:
         """Take no new association and let those that run end."""
-        self._receiver.stop(DRAIN_SECONDS, quietly=quietly)
+        self._receiver.stop(DRAIN_SECONDS)
 
 
 class Delivering:
@@ -89,7 +111,15 @@ class Delivering:
         """Say what was delivered."""
         return Report(destinations=self._deliverer.progress)
 
-    def stop(self, *, quietly: bool) -> None:
+    def leave(self) -> None:
+        """Nothing: there is never more than one deliverer, so none goes on beside it."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell that stopping is all there is to do."""
+        return True
+
+    def stop(self) -> None:
         """Finish the instances that are being sent."""
         self._deliverer.stop()
 
@@ -112,10 +142,25 @@ def main(arguments: list[str]) -> None:
         while going:
             work.tick()
             reporter.send(work.report())
-            going = _may_go_on(asked)
+            going = _may_go_on(asked, REPORT_EVERY)
+        if _is_to_leave(asked):
+            _finish_in_peace(work, reporter, asked)
     finally:
-        work.stop(quietly=_is_to_leave(asked))
+        work.stop()
     reporter.send(work.report())
+
+
+def _finish_in_peace(work: Work, reporter: Reporter, asked: int) -> None:
+    """Let all that is under way end, until somebody wants it to end now."""
+    work.leave()
+    now = report_at = time.monotonic()
+    deadline = now + LEAVE_SECONDS
+    while not work.is_idle and now < deadline and _may_go_on(asked, _LOOK_EVERY):
+        now = time.monotonic()
+        if now >= report_at:
+            work.tick()
+            reporter.send(work.report())
+            report_at = now + REPORT_EVERY
 
 
 def _signals() -> int:
@@ -133,12 +178,12 @@ def _signals() -> int:
     return reading
 
 
-def _may_go_on(asked: int) -> bool:
-    """Wait until the next report is due; False when the work has to end."""
+def _may_go_on(asked: int, seconds: float) -> bool:
+    """Wait for so long; False when something came that ends the work."""
     ends = select.poll()
     ends.register(asked, select.POLLIN)
     ends.register(sys.stdin.fileno(), select.POLLIN | select.POLLHUP)
-    return not ends.poll(REPORT_EVERY * 1000)
+    return not ends.poll(seconds * 1000)
 
 
 def _is_to_leave(asked: int) -> bool:

@@ -28,9 +28,6 @@ from node.service.relaying import RelayPipeline
 from node.settings import CompressionSettings, LimitSettings, Settings
 from node.spool import Spool
 
-#: How often a receiver that leaves looks whether somebody is at the door, in seconds.
-_LOOK_EVERY = 0.02
-
 
 class Receiver:
     """The receiving half of a node."""
@@ -111,15 +108,22 @@ class Receiver:
         if self._relay is not None:
             self._relay.close_idle()
 
-    def stop(self, seconds: float, *, quietly: bool = False) -> None:
-        """Reject new associations, let those that run end within `seconds`, then abort them.
+    def leave(self) -> None:
+        """Leave new connections to other processes on the same sockets.
 
-        `quietly` leaves new ones to other processes on the same socket instead. Connections that
-        were accepted before may still ask for an association.
+        Those that were accepted before may still ask for an association.
         """
+        for server in self._servers:
+            server.close()
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether nobody has an association here, or is at a door."""
+        return not any(server.active or server.waiting for server in self._servers)
+
+    def stop(self, seconds: float) -> None:
+        """Reject new associations, let those that run end within `seconds`, then abort them."""
         end = time.monotonic() + seconds
-        if quietly:
-            self._leave_the_doors(end)
         for server in self._servers:
             server.reject()
         for server in self._servers:
@@ -129,13 +133,6 @@ class Receiver:
         if self._relay is not None:
             self._relay.close()
         self._workers.close()
-
-    def _leave_the_doors(self, end: float) -> None:
-        """Accept no more, and wait until nobody is at a door."""
-        for server in self._servers:
-            server.close()
-        while any(server.waiting for server in self._servers) and time.monotonic() < end:
-            time.sleep(_LOOK_EVERY)
 
 
 def options_of(settings: CompressionSettings) -> Options:

@@ -33,7 +33,7 @@ from node.service.children import DELIVERER, RECEIVER, Child, Throttle
 from node.service.destinations import require_writable
 from node.service.doors import Doors, require_usable
 from node.service.node import open_spool
-from node.service.process import DRAIN_SECONDS
+from node.service.process import DRAIN_SECONDS, LEAVE_SECONDS
 from node.service.receiver import options_of
 from node.service.report import Report, ended, total
 from node.service.status import Snapshot, snapshot
@@ -245,7 +245,8 @@ class Supervisor:
     def _leave(self, child: Child) -> None:
         """Tell a child to end; it is killed where it has not done so in time."""
         child.ask_to_leave()
-        self._deadlines[child.process.pid] = time.monotonic() + DRAIN_SECONDS + _GRACE_SECONDS
+        seconds = DRAIN_SECONDS + (LEAVE_SECONDS if child.role == RECEIVER else 0.0)
+        self._deadlines[child.process.pid] = time.monotonic() + seconds + _GRACE_SECONDS
         self._leaving.append(child)
         self._children.remove(child)
 
