@@ -26,8 +26,8 @@ from node import __version__
 from node.errors import BadConfiguration, NodeError
 from node.events import NodeStarted, NodeStopped, ProcessDied, SettingsRefused, SettingsReloaded
 from node.pixels.codecs import check_installed, in_use
-from node.service.audit import open_trail
 from node.service import children, exposure, systemd
+from node.service.audit import open_trail
 from node.service.bell import Bell
 from node.service.children import DELIVERER, RECEIVER, Child, Throttle
 from node.service.destinations import require_writable
