@@ -438,7 +438,7 @@ def test_a_spool_that_cannot_be_written_is_said(
     spoil: Callable[[Path], Callable[[], object]], tmp_path: Path, start_node: StartNode
 ) -> None:
     node = start_node(disk(tmp_path / "disk"))
-    mend = spoil(node.spool.incoming_folder)
+    mend = spoil(node.spool.root / "arriving")
     assert send(node.address[1], instances.image()) == 0xA700
     mend()
     assert send(node.address[1], instances.image()) == 0

@@ -3,7 +3,8 @@
 Bytes in, bytes out; the data set itself is never touched here. What is written has a zero
 preamble (PS3.10 7.5), our own implementation UID and version name, and, in Private Information
 (0002,0102), a `Record`: how the instance was encoded when it was received, so that exactly those
-bytes can be given back, and the SHA-256 of what is stored.
+bytes can be given back, and the SHA-256 of what is stored. The record holds the CRC-32 of group 2
+too: where that has changed since, by a broken disk or another program, there is no record any more.
 
 Raises `CannotUnderstand` where a file does not hold a readable File Meta group.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import struct
+import zlib
 from dataclasses import asdict, dataclass
 
 from node.dicom import uids
@@ -23,6 +25,10 @@ _GROUP_LENGTH_END = PREFIX_END + 12
 _LONG_FORM = frozenset({b"OB", b"UN", b"SQ", b"OW", b"UT"})
 _RECORD_FORMAT = 1
 _NO_DIGEST = "0" * 64
+_NO_CHECKSUM = "0" * 8
+#: What stands in the record before the digest of the data set and before the checksum of group 2.
+_BEFORE_DIGEST = b'"sha256":"'
+_BEFORE_CHECKSUM = b'"group2":"'
 
 MEDIA_STORAGE_SOP_CLASS_UID = 0x0002_0002
 MEDIA_STORAGE_SOP_INSTANCE_UID = 0x0002_0003
@@ -105,7 +111,25 @@ def encode(meta: FileMeta) -> bytes:
         elements[PRIVATE_INFORMATION] = (b"OB", _encode_record(meta.record))
     body = b"".join(_element(tag, *elements[tag]) for tag in sorted(elements))
     length = _element(0x0002_0000, b"UL", struct.pack("<L", len(body)))
-    return bytes(128) + b"DICM" + length + body
+    group = length + body
+    if meta.record is not None:
+        at = group.rindex(_BEFORE_CHECKSUM) + len(_BEFORE_CHECKSUM)
+        group = _put(group, at, _checksum(group))
+    return bytes(128) + b"DICM" + group
+
+
+def _checksum(group: bytes) -> bytes:
+    """Return the CRC-32 of group 2 as text; its own place and the digest's count as unfilled.
+
+    ValueError where there is no such place.
+    """
+    for before, unfilled in ((_BEFORE_DIGEST, _NO_DIGEST), (_BEFORE_CHECKSUM, _NO_CHECKSUM)):
+        group = _put(group, group.rindex(before) + len(before), unfilled.encode())
+    return b"%08x" % zlib.crc32(group)
+
+
+def _put(data: bytes, at: int, part: bytes) -> bytes:
+    return data[:at] + part + data[at + len(part) :]
 
 
 def patch_digest(header: bytes, sha256: str) -> tuple[int, bytes]:
@@ -133,7 +157,7 @@ def decode(data: Buffer) -> tuple[FileMeta, int]:
     while at < end:
         tag, vr, value, at = _next_element(view, at, end)
         found[tag] = (vr, value)
-    return _meta(found), end
+    return _meta(found, bytes(view[PREFIX_END:end])), end
 
 
 def _group_end(view: memoryview) -> int:
@@ -182,14 +206,14 @@ _WRITTEN_BY_US = frozenset(
 )
 
 
-def _meta(found: dict[int, tuple[bytes, bytes]]) -> FileMeta:
+def _meta(found: dict[int, tuple[bytes, bytes]], group: bytes) -> FileMeta:
     def text(tag: int) -> str:
         value = found.get(tag, (b"", b""))[1]
         return value.rstrip(b"\x00 ").decode("ascii", "replace").strip()
 
     record, ours = None, set(_WRITTEN_BY_US)
     if text(PRIVATE_INFORMATION_CREATOR_UID) == uids.PRIVATE_INFORMATION_CREATOR_UID:
-        record = _decode_record(found.get(PRIVATE_INFORMATION, (b"", b""))[1])
+        record = _decode_record(found.get(PRIVATE_INFORMATION, (b"", b""))[1], group)
         ours |= {PRIVATE_INFORMATION_CREATOR_UID, PRIVATE_INFORMATION}
     return FileMeta(
         sop_class_uid=text(MEDIA_STORAGE_SOP_CLASS_UID),
@@ -205,20 +229,27 @@ def _meta(found: dict[int, tuple[bytes, bytes]]) -> FileMeta:
 
 def _encode_record(record: Record) -> bytes:
     as_received = asdict(record.as_received) if record.as_received else None
-    fields = {"format": _RECORD_FORMAT, "as_received": as_received, "sha256": record.sha256}
+    fields = {
+        "format": _RECORD_FORMAT,
+        "as_received": as_received,
+        "group2": _NO_CHECKSUM,
+        "sha256": record.sha256,
+    }
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
-def _decode_record(value: bytes) -> Record | None:
-    """Return the record in `value`; None where it is not one of ours or of a later format."""
+def _decode_record(value: bytes, group: bytes) -> Record | None:
+    """Return the record in `value`; None where it is not one of ours or of a later format, or
+    where it is not that of this group 2.
+    """
     try:
         fields = json.loads(value.rstrip(b"\x00 "))
-        if fields["format"] != _RECORD_FORMAT:
+        if fields["format"] != _RECORD_FORMAT or fields["group2"].encode() != _checksum(group):
             return None
         came = fields["as_received"]
         as_received = AsReceived(**came) if came is not None else None
         return Record(sha256=str(fields["sha256"]), as_received=as_received)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -13,6 +13,7 @@ raised when a refused data set does not end.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import mmap
 import os
 import uuid
@@ -221,10 +222,12 @@ class Assembly:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             self._descriptor = os.open(path, flags, 0o600)
+            self._path = path
+            # For as long as it is open, so that nobody takes it for one that was left behind.
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         except OSError as error:
             self._fail(error)
             return
-        self._path = path
         self._flush()
         if self.failure is None:
             self._give_block_back()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 from node.delivery.loop import Loop
 from node.delivery.progress import Progress
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: How long the deliverer waits for the bell before it looks by itself, in seconds.
 _LOOK_EVERY = 1.0
+#: How often it looks after what receivers that are gone have left, in seconds.
+_TAKE_OVER_EVERY = 10.0
 
 
 class Deliverer:
@@ -94,12 +97,28 @@ class Deliverer:
         self._threads.append(thread)
 
     def _fan_out_forever(self) -> None:
+        due = 0.0
         while not self._stop.is_set():
             try:
                 self._fan_out()
+                if time.monotonic() >= due and self._take_over():
+                    due = time.monotonic() + _TAKE_OVER_EVERY
             except OSError as failure:
                 log.error("cannot queue what was received: %s; trying again", failure)
             self._bell.wait(_LOOK_EVERY)
+
+    def _take_over(self) -> bool:
+        """Look after what receivers that are gone were writing; return whether that is all."""
+        found = self._spool.take_over()
+        if found.adopted or found.removed:
+            log.info(
+                "of receivers that are gone: %d whole instances go on, %d incomplete ones removed",
+                found.adopted,
+                found.removed,
+            )
+        if found.adopted:
+            self._bell.ring()
+        return found.is_all
 
     def _fan_out(self) -> None:
         entries = list(self._spool.received())

@@ -46,7 +46,7 @@ class Pipeline:
         scanned = checked(received, data)
         try:
             self.require_room()
-            with self._spool.begin() as incoming:
+            with self._spool.arrive() as incoming:
                 began = time.perf_counter()
                 stored = self.write(received, scanned, data, incoming)
                 written = time.perf_counter()

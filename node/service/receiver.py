@@ -132,6 +132,7 @@ class Receiver:
             server.server_close()
         if self._relay is not None:
             self._relay.close()
+        self._spool.close()
         self._workers.close()
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from node.spool.durable import NO_LINKS, Disk, Durability
-    from node.spool.entries import Entry, FailedEntry, Recovered
-    from node.spool.spool import Incoming, Spool
+    from node.spool.entries import Entry, FailedEntry, Recovered, TakenOver
+    from node.spool.incoming import Incoming
+    from node.spool.spool import Spool
     from node.spool.states import State
 
 __all__ = [
@@ -26,12 +27,14 @@ __all__ = [
     "Recovered",
     "Spool",
     "State",
+    "TakenOver",
 ]
 
 _MODULES = {
     "node.spool.durable": ("NO_LINKS", "Disk", "Durability"),
-    "node.spool.entries": ("Entry", "FailedEntry", "Recovered"),
-    "node.spool.spool": ("Incoming", "Spool"),
+    "node.spool.entries": ("Entry", "FailedEntry", "Recovered", "TakenOver"),
+    "node.spool.incoming": ("Incoming",),
+    "node.spool.spool": ("Spool",),
     "node.spool.states": ("State",),
 }
 

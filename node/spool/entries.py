@@ -1,7 +1,8 @@
 """What the spool holds, as values: entries, why one failed, what a restart found.
 
 An entry's name is `TIME-PROCESS-COUNTER.dcm`: TIME is that of its receipt in nanoseconds since
-1970, 20 digits, so that names sort in the order of receipt; the rest makes it unique.
+1970, 20 digits, so that names sort in the order of receipt; the rest makes it unique. What was
+written under a durable name (`arriving.py`) had the rest alone as its name there.
 """
 
 from __future__ import annotations
@@ -49,6 +50,20 @@ class Recovered:
     received: int
 
 
-def time_part(nanoseconds: int) -> str:
-    """Return the part of a name that tells the time."""
-    return f"{nanoseconds:0{_TIME_DIGITS}d}"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenOver:
+    """What became of files whose writer is gone. `is_all` is False where more are to be read."""
+
+    adopted: int
+    removed: int
+    is_all: bool
+
+
+def received_name(nanoseconds: int, slot: str) -> str:
+    """Return the name of an entry that was received then and is written in the file `slot`."""
+    return f"{nanoseconds:0{_TIME_DIGITS}d}-{slot}{SUFFIX}"
+
+
+def slot_of(name: str) -> str:
+    """Return the file in `arriving` that the entry of this name was written to."""
+    return name[_TIME_DIGITS + 1 :].removesuffix(SUFFIX)

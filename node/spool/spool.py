@@ -17,55 +17,27 @@ import os
 import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from node.errors import CannotWrite
 from node.spool import marker, reasons
-from node.spool.durable import Disk
-from node.spool.entries import SUFFIX, Entry, FailedEntry, Recovered, time_part
+from node.spool.arriving import Slots, hold
+from node.spool.durable import Disk, Durability
+from node.spool.entries import (
+    SUFFIX,
+    Entry,
+    FailedEntry,
+    Recovered,
+    TakenOver,
+    received_name,
+    slot_of,
+)
+from node.spool.incoming import Arrival, Draft, Incoming
 from node.spool.states import State, Step, after
+from node.spool.takeover import take_over
 
 _PAUSED = "paused"
 #: So many entries are brought into a state before its folder is synced and their old names go.
 _AT_ONCE = 1000
-
-
-class Incoming:
-    """An entry while it is written; a context that leaves nothing behind unless committed."""
-
-    def __init__(self, spool: Spool, path: Path, descriptor: int) -> None:
-        self._spool = spool
-        self.path = path
-        self._committed = False
-        self.file = open(descriptor, "w+b", buffering=0)  # noqa: SIM115 - closed by __exit__
-
-    def commit(self) -> Entry:
-        """Make the entry durable and give it its place; when this returns, Success may be said."""
-        self._spool.disk.sync_file(self.file.fileno())
-        incoming = Entry(self.path.name, State.INCOMING, self.path)
-        try:
-            entry = self._spool._step(incoming, Step.COMMIT)
-        except OSError:
-            # Its name may be there and not be durable: what is answered with a failure must go.
-            self._spool.disk.remove(self._spool.root / State.RECEIVED / self.path.name)
-            raise
-        self._committed = True
-        return entry
-
-    def __enter__(self) -> Incoming:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        failure: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # What was synced is safe whatever close says.
-        with contextlib.suppress(OSError):
-            self.file.close()
-        if not self._committed:
-            self._spool._remove(Entry(self.path.name, State.INCOMING, self.path), Step.DISCARD)
 
 
 class Spool:
@@ -80,6 +52,7 @@ class Spool:
         self.root = root
         self.disk = disk
         self._counter = itertools.count()
+        self._slots = Slots(root / State.ARRIVING, disk)
         if create:
             marker.make(root, disk)
         self._identity = marker.identity(root)
@@ -90,10 +63,25 @@ class Spool:
         return self.root / State.INCOMING
 
     def begin(self) -> Incoming:
-        """Start a new entry."""
-        name = f"{time_part(time.time_ns())}-{os.getpid():07d}-{next(self._counter):09d}{SUFFIX}"
+        """Start a new entry, which may still be discarded when it is whole."""
+        slot = f"{os.getpid():07d}-{next(self._counter):09d}"
+        name = received_name(time.time_ns(), slot)
         path = self.root / State.INCOMING / name
-        return Incoming(self, path, self.disk.create(path))
+        descriptor = self.disk.create(path)
+        hold(descriptor)
+        return Draft(path, descriptor, self.root / State.RECEIVED / name, self.disk)
+
+    def arrive(self) -> Incoming:
+        """Start a new entry that is committed as soon as it is whole: with one fsync."""
+        if self.disk.durability is Durability.NONE:
+            return self.begin()
+        path, descriptor = self._slots.take()
+        name = received_name(time.time_ns(), path.name)
+        return Arrival(path, descriptor, self.root / State.RECEIVED / name, self.disk)
+
+    def close(self) -> None:
+        """Give back what was made in advance."""
+        self._slots.close()
 
     def received(self) -> Iterator[Entry]:
         """Yield the entries that were not yet handed to destinations, oldest first."""
@@ -113,6 +101,8 @@ class Spool:
         for destination in destinations:
             self._link(entries, Step.FAN_OUT, destination)
         for entry in entries:
+            # In this order, so that a crash leaves the name that this function looks for.
+            self.disk.remove(self.root / State.ARRIVING / slot_of(entry.name))
             self.disk.remove(entry.path)
 
     def delivered(self, entry: Entry) -> None:
@@ -186,11 +176,21 @@ class Spool:
 
     def recover(self) -> Recovered:
         """Put the spool in order after any kind of stop. Call it before anything is received."""
+        for folder in (State.INCOMING, State.ARRIVING):
+            self.disk.make_folder(self.root / folder)
         removed = 0
         for path in (self.root / State.INCOMING).iterdir():
             self.disk.remove(path)
             removed += 1
-        return Recovered(removed=removed, received=sum(1 for _ in self.received()))
+        with os.scandir(self.root / State.RECEIVED) as found:
+            return Recovered(removed=removed, received=sum(1 for _ in found))
+
+    def take_over(self, most: int = 100) -> TakenOver:
+        """Look after what processes that are gone were writing; see `takeover`.
+
+        To be called now and then by the thread that fans out, after it did.
+        """
+        return take_over(self.root, self.disk, most)
 
     def lock(self) -> int:
         """Take the spool for this node; see `marker.lock`."""

@@ -1,10 +1,13 @@
 """The states of a spool entry and the steps between them: one table, nothing else.
 
-A state is a folder and a step is a rename (or, to fan out, one more link). Nothing is removed
-before its successor is durable. QUEUED and FAILED exist once per destination.
+A state is a folder and a step is a rename, or one more link: out of ARRIVING and to fan out, since
+nothing is removed before its successor is durable. An entry keeps its name in ARRIVING until it is
+in every queue. QUEUED, FAILED and CORRUPT exist once per destination.
 
     INCOMING  being written; nothing was promised, a restart removes it
-    RECEIVED  durable; Success was, or is about to be, answered
+    ARRIVING  being written under a name that is durable already; what is whole here and has no
+              other name may have been acknowledged, so it is taken over
+    RECEIVED  durable, here or in ARRIVING; Success was, or is about to be, answered
     QUEUED    waits for one destination
     FAILED    one destination refused it for good; kept with the reason until a human decides
     CORRUPT   not what was written; kept for inspection, never sent
@@ -19,6 +22,7 @@ class State(enum.StrEnum):
     """Where an entry stands; the value is the name of its folder."""
 
     INCOMING = "incoming"
+    ARRIVING = "arriving"
     RECEIVED = "received"
     QUEUED = "queued"
     FAILED = "failed"
@@ -42,6 +46,8 @@ class Step(enum.Enum):
 STEPS: dict[tuple[State, Step], State | None] = {
     (State.INCOMING, Step.COMMIT): State.RECEIVED,
     (State.INCOMING, Step.DISCARD): None,
+    (State.ARRIVING, Step.COMMIT): State.RECEIVED,
+    (State.ARRIVING, Step.DISCARD): None,
     (State.RECEIVED, Step.FAN_OUT): State.QUEUED,
     (State.RECEIVED, Step.DAMAGED): State.CORRUPT,
     (State.QUEUED, Step.DELIVERED): None,
