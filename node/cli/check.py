@@ -14,8 +14,7 @@ from typing import Annotated
 
 import typer
 
-from node.pixels.codecs import check_installed
-from node.service.receiver import options_of
+from node.service.encoding import check_codecs
 from node.settings import load
 from node.settings.summary import summary
 
@@ -25,7 +24,7 @@ def check(
 ) -> None:
     """Find every error in a settings file, and tell what the node would do with it."""
     settings = load(config, environ=os.environ).settings
-    check_installed(options_of(settings.compression))
+    check_codecs(settings)
     print(f"{config} is fine")
     for line in summary(settings):
         print(f"  {line}")

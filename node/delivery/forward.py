@@ -1,24 +1,27 @@
 """A network destination: instances are sent by C-STORE in the best transfer syntax it takes.
 
 One association serves a batch and is kept for the next; it proposes, for each SOP class that is
-about to be sent, the stored transfer syntax and the native ones, each in a context of its own. An
-instance goes as it is stored where that context was accepted, otherwise as it was received,
-decompressed on the way. With `native_only` that is done always, to what we compressed; what came
-compressed goes as it came.
+about to be sent, the transfer syntaxes of the destination's `Manner`, each in a context of its own,
+but for those that it refused not long ago. An instance goes in the first that was accepted: in the
+destination's own codec, as it is stored, or as it was received, decompressed on the way.
 
-`deliver` answers with an outcome: what a status means is `judge`'s table. A failure after the
-association was established (it ended, the peer was too slow or out of resources) may be that of
-the instance, and is told as `InDoubt`: the loop finds out whether others get through.
+`deliver` answers with an outcome: what a status means is `judge`'s table. Where the destination
+accepts a compressed context and then cannot read what it gets, the instance is sent once more as it
+was received before the answer counts: compression must not cost the instance.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from node.dicom import status
+from node.delivery.refusals import Refusals
+from node.dicom import status, uids
 from node.dicom.contexts import Proposal, Wanted, propose
+from node.dicom.convert import Chunk
 from node.dicom.identity import scan_any
 from node.dicom.status import Category
 from node.dicom.uids import is_uid, name_of
@@ -34,15 +37,56 @@ from node.model import Blame, Deferred, Delivered, Failed, Outcome
 from node.network.sending import AssociationEnded, PeerTooSlow, StoreResponse
 from node.network.store_scu import NothingAccepted, Peer, PeerBusy, StoreSCU, connect
 from node.network.told import StudyCount
-from node.pixels.policy import Run, here
+from node.pixels.policy import Options, Run, here
+from node.pixels.recode import recoded
 from node.pixels.stored import StoredInstance, data_set_in, native_syntaxes, opened
+from node.pixels.transcoder import NotEncoded
 from node.spool import Entry
 
 log = logging.getLogger(__name__)
 
+#: What a destination may answer because it cannot read the transfer syntax that it accepted.
+_PERHAPS_THE_SYNTAX = frozenset({Category.MISMATCH, Category.CANNOT_UNDERSTAND})
+
 
 class NotAccepted(PeerRefused):
     """The peer takes instances of this SOP class in no transfer syntax that we can give."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """In which transfer syntax a destination is sent what.
+
+    `native_only`  what we compressed is decompressed always; what came compressed goes as it came
+    `codec`        encode in this what we can; None: send what is stored
+    """
+
+    native_only: bool = False
+    codec: Options | None = None
+
+    def syntaxes(self, instance: StoredInstance) -> list[str]:
+        """Return the transfer syntaxes to propose for an instance, best first."""
+        stored, native = instance.meta.transfer_syntax_uid, native_syntaxes(instance)
+        record = instance.meta.record
+        if self.native_only and record is not None and record.as_received is not None:
+            return native
+        own = []
+        if self.codec is not None and instance.received_syntax in uids.NATIVE:
+            own = [self.codec.transfer_syntax_uid]
+        return [*own, stored, *native]
+
+    def data_set(
+        self, instance: StoredInstance, transfer_syntax_uid: str, run: Run
+    ) -> Iterable[Chunk]:
+        """Return the data set in one of `syntaxes`; raises `NotEncoded` and `DecodingFailed`."""
+        is_ours = self.codec is not None and transfer_syntax_uid == self.codec.transfer_syntax_uid
+        if is_ours and transfer_syntax_uid != instance.meta.transfer_syntax_uid:
+            assert self.codec is not None
+            return [recoded(instance, self.codec)]
+        return data_set_in(instance, transfer_syntax_uid, run)
+
+
+AS_STORED = Manner()
 
 
 class Forward:
@@ -53,33 +97,28 @@ class Forward:
         name: str,
         peer: Peer,
         *,
-        native_only: bool = False,
+        manner: Manner = AS_STORED,
+        refusals: Refusals | None = None,
         run: Run = here,
         witness: Witness = nobody,
     ) -> None:
         self.name = name
         self._peer = peer
-        self._native_only = native_only
+        self._manner = manner
+        self._refusals = refusals or Refusals()
         self._run = run
         self._witness = witness
         #: What the association that is open has taken, for the audit.
         self._sent = StudyCount()
         self._association: StoreSCU | None = None
         self._proposed: set[Proposal] = set()
-        self._upcoming: list[Wanted] = []
+        self._upcoming: list[Entry] = []
         #: What was proposed for this batch, and nothing of it accepted.
         self._hopeless: set[Proposal] = set()
 
     def begin(self, entries: Iterable[Entry]) -> None:
-        """Look at what comes next, so that one association is negotiated for all of it."""
-        self._upcoming, self._hopeless = [], set()
-        for entry in entries:
-            try:
-                with opened(entry.path) as instance:
-                    self._upcoming.append(self._wanted(instance))
-            except (OSError, CannotUnderstand):
-                # Its turn comes, and `deliver` then says what is wrong with it.
-                continue
+        """Hear what comes next: an association that has to be negotiated is so for all of it."""
+        self._upcoming, self._hopeless = list(entries), set()
 
     def deliver(self, entry: Entry) -> Outcome:
         """Send one entry."""
@@ -102,17 +141,48 @@ class Forward:
         """
         with opened(path) as instance:
             wanted = self._wanted(instance)
-            meta = instance.meta
             association = self._association_for(wanted)
-            for syntax in wanted.transfer_syntax_uids:
-                if association.accepts(meta.sop_class_uid, syntax):
-                    data_set = data_set_in(instance, syntax, self._run)
-                    response = association.send(
-                        meta.sop_class_uid, meta.sop_instance_uid, syntax, data_set
-                    )
-                    self._count(instance, response)
-                    return response
-        raise self._refusal(wanted)
+            accepted = [
+                uid
+                for uid in wanted.transfer_syntax_uids
+                if association.accepts(wanted.sop_class_uid, uid)
+            ]
+            used, response = self._send_as(association, instance, accepted)
+            native = [uid for uid in accepted if uid in uids.NATIVE]
+            if response.meaning in _PERHAPS_THE_SYNTAX and used not in uids.NATIVE and native:
+                refused, first = used, response
+                used, response = self._send_as(association, instance, native)
+                if response.meaning not in _PERHAPS_THE_SYNTAX:
+                    self._give_up(Proposal(wanted.sop_class_uid, refused), first)
+            self._count(instance, response)
+            return response
+
+    def _send_as(
+        self, association: StoreSCU, instance: StoredInstance, syntaxes: list[str]
+    ) -> tuple[str, StoreResponse]:
+        """Send in the first of these transfer syntaxes in which the instance can be given."""
+        meta = instance.meta
+        for syntax in syntaxes:
+            try:
+                data_set = self._manner.data_set(instance, syntax, self._run)
+            except NotEncoded as kept:
+                log.debug("%s: %s in %s: %s", self.name, meta.sop_instance_uid, syntax, kept)
+                continue
+            return syntax, association.send(
+                meta.sop_class_uid, meta.sop_instance_uid, syntax, data_set
+            )
+        raise self._refusal(self._wanted(instance))
+
+    def _give_up(self, proposal: Proposal, answer: StoreResponse) -> None:
+        """Remember a transfer syntax that was accepted and then could not be read."""
+        log.warning(
+            "%s accepts %s of %s, answers %s, and takes it decompressed: so it is sent from now on",
+            self.name,
+            name_of(proposal.transfer_syntax_uid),
+            name_of(proposal.sop_class_uid),
+            status.describe(answer.status),
+        )
+        self._refusals.note([proposal], time.monotonic())
 
     def _refusal(self, wanted: Wanted) -> NotAccepted:
         tried = ", ".join(name_of(syntax) for syntax in wanted.transfer_syntax_uids)
@@ -147,10 +217,9 @@ class Forward:
         meta = instance.meta
         if not all(map(is_uid, (meta.sop_class_uid, meta.sop_instance_uid))):
             raise CannotUnderstand("the file's SOP Class or Instance UID is no UID")
-        stored, native = instance.meta.transfer_syntax_uid, native_syntaxes(instance)
-        compressed_here = meta.record is not None and meta.record.as_received is not None
-        syntaxes = native if self._native_only and compressed_here else [stored, *native]
-        return Wanted(instance.meta.sop_class_uid, tuple(dict.fromkeys(syntaxes)))
+        syntaxes = self._manner.syntaxes(instance)
+        left = self._refusals.without(meta.sop_class_uid, syntaxes, time.monotonic())
+        return Wanted(meta.sop_class_uid, left)
 
     def _association_for(self, wanted: Wanted) -> StoreSCU:
         """Return an open association on which `wanted` was proposed."""
@@ -161,14 +230,24 @@ class Forward:
             self.close()
         if needed <= self._hopeless:
             raise self._refusal(wanted)
-        proposals = propose([wanted, *self._upcoming])
+        proposals = propose([wanted, *self._wanted_next()])
         try:
             self._association = connect(self._peer, proposals)
         except NothingAccepted:
             self._hopeless |= set(proposals)
             raise self._refusal(wanted) from None
         self._proposed = set(proposals)
+        self._refusals.note_answer(proposals, self._association.accepted, time.monotonic())
         return self._association
+
+    def _wanted_next(self) -> Iterable[Wanted]:
+        for entry in self._upcoming:
+            try:
+                with opened(entry.path) as instance:
+                    yield self._wanted(instance)
+            except (OSError, CannotUnderstand):
+                # It is gone, or its turn comes, and `deliver` then says what is wrong with it.
+                continue
 
 
 def blame_of(failure: PeerUnreachable | PeerRefused) -> Blame:

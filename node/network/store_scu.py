@@ -70,6 +70,11 @@ class StoreSCU:
             self._association.serve(0)
         return bool(self._association.is_established)
 
+    @property
+    def accepted(self) -> set[Proposal]:
+        """The contexts that may be used."""
+        return set(self._accepted)
+
     def accepts(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool:
         """Tell whether instances of this class may be sent in this transfer syntax."""
         return Proposal(sop_class_uid, transfer_syntax_uid) in self._accepted

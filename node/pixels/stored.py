@@ -42,6 +42,22 @@ class StoredInstance:
         """The encoded data set, in the transfer syntax that `meta` names."""
         return self.buffer[self.data_set_offset :]
 
+    @property
+    def received_syntax(self) -> str:
+        """The transfer syntax in which it was received."""
+        record = self.meta.record
+        if record is not None and record.as_received is not None:
+            return record.as_received.transfer_syntax_uid
+        return self.meta.transfer_syntax_uid
+
+    @property
+    def received_bytes(self) -> int:
+        """The length of its data set as it was received."""
+        record = self.meta.record
+        if record is not None and record.as_received is not None:
+            return record.as_received.byte_count
+        return len(self.buffer) - self.data_set_offset
+
     def release(self, start: int, end: int) -> None:
         """Let the kernel have the memory of these bytes of the data set back."""
         release(self._map, self.data_set_offset + start, self.data_set_offset + end)
@@ -76,19 +92,12 @@ def native_syntaxes(instance: StoredInstance) -> list[str]:
 
     That it was received in comes first: it gives the bytes that were received.
     """
-    received = _received_syntax(instance)
+    received = instance.received_syntax
     others = [uids.EXPLICIT_VR_LE, uids.IMPLICIT_VR_LE]
     if received in uids.NATIVE:
         return list(dict.fromkeys([received, *others]))
     # Inflated or decoded by pydicom, where it can.
     return others
-
-
-def _received_syntax(instance: StoredInstance) -> str:
-    record = instance.meta.record
-    if record is not None and record.as_received is not None:
-        return record.as_received.transfer_syntax_uid
-    return instance.meta.transfer_syntax_uid
 
 
 def data_set_in(
@@ -98,12 +107,12 @@ def data_set_in(
 
     `run` says where the codecs of others do their part.
     """
-    stored, received = instance.meta.transfer_syntax_uid, _received_syntax(instance)
+    stored, received = instance.meta.transfer_syntax_uid, instance.received_syntax
     if transfer_syntax_uid == stored:
         return [instance.data_set]
     if received not in uids.NATIVE:
         return [_decompressed(instance, transfer_syntax_uid, run)]
-    restored = _as_received(instance, run)
+    restored = as_received(instance, run)
     if transfer_syntax_uid == received:
         return restored
     return _converted(b"".join(restored), received, transfer_syntax_uid)
@@ -111,14 +120,15 @@ def data_set_in(
 
 def received_digest(instance: StoredInstance, run: Run = here) -> tuple[str, bytes]:
     """Return the transfer syntax in which `instance` was received, and the SHA-256 of that."""
-    received = _received_syntax(instance)
+    received = instance.received_syntax
     digest = hashlib.sha256()
     for chunk in data_set_in(instance, received, run):
         digest.update(chunk)
     return received, digest.digest()
 
 
-def _as_received(instance: StoredInstance, run: Run) -> Iterable[Chunk]:
+def as_received(instance: StoredInstance, run: Run) -> Iterable[Chunk]:
+    """Return the data set of `instance` as it was received, byte for byte."""
     record = instance.meta.record
     if record is None or record.as_received is None:
         return [instance.data_set]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from node.delivery.archive import Archive
-from node.delivery.forward import Forward
+from node.delivery.forward import Forward, Manner
 from node.delivery.loop import Destination
+from node.delivery.refusals import Refusals
 from node.errors import CannotWrite
 from node.events import Witness, nobody
 from node.network.store_scu import Peer
 from node.pixels.policy import Run
 from node.pixels.workers import CodecWorkers, WorkerLimits
 from node.service.doors import tls_to
+from node.service.encoding import codec_of
 from node.settings import DiskDestination, NetworkDestination, Settings
 from node.spool import Disk
 
@@ -80,8 +83,17 @@ def lanes(
     if isinstance(destination, DiskDestination):
         return [Archive(destination.name, destination.directory, disk, run)]
     peer = peer_of(settings, destination)
-    native_only = destination.transfer_syntax == "native"
+    manner, refusals = manner_of(settings, destination, run), Refusals()
     return [
-        Forward(destination.name, peer, native_only=native_only, run=run, witness=witness)
+        Forward(destination.name, peer, manner=manner, refusals=refusals, run=run, witness=witness)
         for _ in range(destination.associations)
     ]
+
+
+def manner_of(settings: Settings, destination: NetworkDestination, run: Run) -> Manner:
+    """Return in which transfer syntax a destination is sent what."""
+    codec = codec_of(settings, destination)
+    return Manner(
+        native_only=destination.transfer_syntax == "native",
+        codec=replace(codec, run=run) if codec is not None else None,
+    )

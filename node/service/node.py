@@ -15,12 +15,12 @@ from types import TracebackType
 
 from node.delivery.progress import Progress
 from node.network.tally import Tally
-from node.pixels.codecs import check_installed
 from node.service.audit import open_trail
 from node.service.bell import Bell
 from node.service.deliverer import Deliverer
 from node.service.doors import Doors
-from node.service.receiver import Receiver, options_of
+from node.service.encoding import check_codecs
+from node.service.receiver import Receiver
 from node.settings import Settings
 from node.spool import Disk, Durability, Spool
 
@@ -43,7 +43,7 @@ class Node:
 
     def start(self) -> Node:
         """Recover what an earlier run left, listen and deliver; a failure gives everything back."""
-        check_installed(options_of(self.settings.compression))
+        check_codecs(self.settings)
         with ExitStack() as started:
             self.spool = open_spool(self.settings, create=True)
             started.callback(os.close, self.spool.lock())

@@ -19,13 +19,13 @@ from node.network.server import Server
 from node.network.store_scp import Receive, StoreSCP
 from node.network.tally import OTHER, Tally
 from node.network.tls import server_context
-from node.pixels.policy import Options
 from node.service.bell import Bell
 from node.service.destinations import codec_workers, peer_of, queued_destinations
 from node.service.doors import Doors, tls_of
+from node.service.encoding import options_of
 from node.service.pipeline import Pipeline, has_room
 from node.service.relaying import RelayPipeline
-from node.settings import CompressionSettings, LimitSettings, Settings
+from node.settings import LimitSettings, Settings
 from node.spool import Spool
 
 
@@ -134,17 +134,6 @@ class Receiver:
             self._relay.close()
         self._spool.close()
         self._workers.close()
-
-
-def options_of(settings: CompressionSettings) -> Options:
-    """Return the settings as the pixels room takes them."""
-    return Options(
-        transfer_syntax_uid=settings.transfer_syntax_uid or "",
-        encoder=settings.encoder,
-        verify=settings.verify,
-        beyond_table=settings.beyond_table,
-        threads=settings.threads,
-    )
 
 
 def limits_of(settings: LimitSettings) -> Limits:

@@ -25,16 +25,16 @@ from types import FrameType
 from node import __version__
 from node.errors import BadConfiguration, NodeError
 from node.events import NodeStarted, NodeStopped, ProcessDied, SettingsRefused, SettingsReloaded
-from node.pixels.codecs import check_installed, in_use
+from node.pixels.codecs import in_use
 from node.service import children, exposure, systemd
 from node.service.audit import open_trail
 from node.service.bell import Bell
 from node.service.children import DELIVERER, RECEIVER, Child, Throttle
 from node.service.destinations import require_writable
 from node.service.doors import Doors, require_usable
+from node.service.encoding import check_codecs, options_of
 from node.service.node import open_spool
 from node.service.process import DRAIN_SECONDS, LEAVE_SECONDS
-from node.service.receiver import options_of
 from node.service.report import Report, ended, total
 from node.service.status import Snapshot, snapshot
 from node.service.web import StatusServer
@@ -55,7 +55,7 @@ class Supervisor:
     """One running node: call `run`."""
 
     def __init__(self, settings: Settings, reload: Callable[[], Settings]) -> None:
-        check_installed(options_of(settings.compression))
+        check_codecs(settings)
         require_usable(settings)
         self._settings = settings
         self._reload = reload
@@ -222,7 +222,7 @@ class Supervisor:
         """Replace the children by ones with new settings; the old ones finish their work."""
         try:
             settings = self._reload()
-            check_installed(options_of(settings.compression))
+            check_codecs(settings)
             require_usable(settings)
             self._require_reloadable(settings)
         except NodeError as failure:

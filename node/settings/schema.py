@@ -30,6 +30,7 @@ from node.settings.values import (
     PeerAddress,
     check_ae_title,
     check_certificate_name,
+    check_destination_syntax,
     check_file,
     check_folder_name,
     check_host,
@@ -49,6 +50,7 @@ Folder: TypeAlias = Annotated[Path, BeforeValidator(check_path)]
 File: TypeAlias = Annotated[Path, BeforeValidator(check_file)]
 CertificateName: TypeAlias = Annotated[str, AfterValidator(check_certificate_name)]
 Addresses: TypeAlias = Annotated[Network, BeforeValidator(check_network)]
+DestinationSyntax: TypeAlias = Annotated[str, AfterValidator(check_destination_syntax)]
 TransferSyntax: TypeAlias = Annotated[str, AfterValidator(check_transfer_syntax)]
 
 REQUIRED: Any = ...
@@ -470,10 +472,13 @@ class NetworkDestination(DestinationSettings):
         values="file, PEM",
         example="/etc/dcmpress/pacs-ca.crt",
     )
-    transfer_syntax: Literal["stored", "native"] = setting(
+    transfer_syntax: DestinationSyntax = setting(
         "stored",
         '"stored" sends what is in the spool if the destination takes it, else decompressed. '
-        '"native" always decompresses what we compressed.',
+        '"native" always decompresses what we compressed. A lossless transfer syntax encodes in '
+        'that if the destination takes it, else goes on as "stored" does.',
+        values='"stored", "native", "RLELossless", "JPEGLSLossless", "JPEG2000Lossless", '
+        '"HTJ2KLossless", or the UID of one',
     )
     associations: int = setting(
         1,
@@ -496,6 +501,11 @@ class NetworkDestination(DestinationSettings):
         ge=0.1,
         le=3600,
     )
+
+    @property
+    def transfer_syntax_uid(self) -> str | None:
+        """The UID of its own codec, or None where it names none."""
+        return ENCODED_IN.get(self.transfer_syntax)
 
     @property
     def address(self) -> PeerAddress:

@@ -24,6 +24,9 @@ from node.errors import UsageError
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 NO_COMPRESSION = "none"
+#: What `destination.transfer_syntax` may say beside the name of one.
+AS_STORED = "stored"
+ALWAYS_NATIVE = "native"
 
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?\Z")
 _FINGERPRINT = re.compile(r"(?:sha256:)?([0-9a-f]{64})", re.IGNORECASE)
@@ -157,13 +160,22 @@ def check_certificate_name(text: str) -> str:
 
 
 def check_transfer_syntax(text: str) -> str:
-    """Return the keyword of a transfer syntax named by its keyword or its UID."""
+    """Return the keyword of a transfer syntax named by its keyword or its UID, or "none"."""
+    return _keyword(text, [NO_COMPRESSION])
+
+
+def check_destination_syntax(text: str) -> str:
+    """Return the same for a destination, or "stored" or "native"."""
+    return _keyword(text, [AS_STORED, ALWAYS_NATIVE])
+
+
+def _keyword(text: str, others: list[str]) -> str:
     for keyword, uid in ENCODED_IN.items():
         if text in (keyword, uid):
             return keyword
-    if text == NO_COMPRESSION:
+    if text in others:
         return text
-    known = [*ENCODED_IN, NO_COMPRESSION]
+    known = [*ENCODED_IN, *others]
     raise Unfit(
         f"is {quoted(text)}; it can be {alternatives(map(quoted, known))}, or the UID of one",
         hint=did_you_mean(text, known),

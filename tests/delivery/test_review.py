@@ -18,7 +18,7 @@ from peers import wait_until
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from node.delivery.archive import Archive
-from node.delivery.forward import Forward
+from node.delivery.forward import Forward, Manner
 from node.delivery.loop import Destination, Loop
 from node.delivery.schedule import Backoff
 from node.dicom.part10 import FileMeta, encode
@@ -208,7 +208,7 @@ def test_native_only_is_for_what_was_compressed_here(
         assert meta.record is not None
         kept = replace(meta, record=replace(meta.record, as_received=None))
         entry.path.write_bytes(encode(kept) + data_set)
-    to = Forward("pacs", PEER, native_only=True)
+    to = Forward("pacs", PEER, manner=Manner(native_only=True))
     with opened(entry.path) as instance:
         syntaxes = to._wanted(instance).transfer_syntax_uids
     assert syntaxes[0] == (RLELossless if came_compressed else ExplicitVRLittleEndian)

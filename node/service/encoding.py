@@ -1,0 +1,38 @@
+"""Settings of compression and of destinations -> how the pixels room encodes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from node.pixels.codecs import check_installed
+from node.pixels.policy import Options
+from node.settings import CompressionSettings, NetworkDestination, Settings
+
+
+def options_of(settings: CompressionSettings) -> Options:
+    """Return the settings as the pixels room takes them."""
+    return Options(
+        transfer_syntax_uid=settings.transfer_syntax_uid or "",
+        encoder=settings.encoder,
+        verify=settings.verify,
+        beyond_table=settings.beyond_table,
+        threads=settings.threads,
+    )
+
+
+def codec_of(settings: Settings, destination: NetworkDestination) -> Options | None:
+    """Return how a destination wants pixel data encoded; None where it names no codec."""
+    uid = destination.transfer_syntax_uid
+    if uid is None:
+        return None
+    return replace(options_of(settings.compression), transfer_syntax_uid=uid)
+
+
+def check_codecs(settings: Settings) -> None:
+    """Raise `BadConfiguration` where an encoder that is named is not installed."""
+    check_installed(options_of(settings.compression))
+    for destination in settings.destinations:
+        if isinstance(destination, NetworkDestination):
+            codec = codec_of(settings, destination)
+            if codec is not None:
+                check_installed(codec)
