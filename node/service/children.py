@@ -8,7 +8,9 @@ is killed.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -45,6 +47,9 @@ class Child:
     started: float
     heard: float
     report: Report | None = None
+    #: Its reports have ended: it is about to end.
+    has_hung_up: bool = False
+    is_killed: bool = False
     _partial: bytes = b""
 
     @property
@@ -57,6 +62,7 @@ class Child:
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self.reports, 65536):
                 self._partial += data
+            self.has_hung_up = True
         *lines, self._partial = self._partial.split(b"\n")
         for line in lines:
             self.heard = now
@@ -79,7 +85,8 @@ class Child:
             self.process.send_signal(number)
 
     def kill(self) -> None:
-        """End it now."""
+        """End it now. One that waits for a disk that is gone ends only with that."""
+        self.is_killed = True
         self.process.kill()
 
     def close(self) -> None:
@@ -138,6 +145,11 @@ class Throttle:
     def plan(self, role: str, when: float) -> None:
         """Let a child be started at a time."""
         self._due.setdefault(role, []).append(when)
+
+    def seconds_left(self, now: float) -> float:
+        """Return the seconds until a child is to be started; infinity where none is."""
+        planned = itertools.chain.from_iterable(self._due.values())
+        return max(0.0, min(planned, default=math.inf) - now)
 
     def forget_plans(self) -> None:
         """Start none of the children that are planned."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import select
 import signal
@@ -47,6 +48,8 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY = 0.5
 #: What a child gets after the drain before it is killed.
 _GRACE_SECONDS = 5.0
+#: How often it is looked whether a child that has closed its reports has ended, in seconds.
+_ENDING_SECONDS = 0.02
 #: A deliverer waits so long before it looks again whether the one before has ended, in seconds.
 _TURN_SECONDS = 0.1
 
@@ -178,12 +181,17 @@ class Supervisor:
         systemd.notify(f"READY=1\nSTATUS=listening on {host}:{port}")
 
     def _wait(self) -> bytes:
-        """Wait for a signal or a report, at most `_LOOK_EVERY`; return the signals' numbers."""
+        """Wait for a signal, a report, or until something is due; return the signals' numbers."""
         poll = select.poll()
         poll.register(self._notes, select.POLLIN)
+        seconds = min(_LOOK_EVERY, self._throttle.seconds_left(time.monotonic()))
         for child in self._children:
-            poll.register(child.reports, select.POLLIN)
-        poll.poll(_LOOK_EVERY * 1000)
+            if child.has_hung_up:
+                # It would end every wait at once, for as long as the kernel does not let go of it.
+                seconds = min(seconds, _ENDING_SECONDS)
+            else:
+                poll.register(child.reports, select.POLLIN)
+        poll.poll(math.ceil(seconds * 1000))
         with contextlib.suppress(BlockingIOError):
             return os.read(self._notes, 64)
         return b""
@@ -194,6 +202,8 @@ class Supervisor:
             child.read_reports(now)
             if has_ended:
                 self._bury(child, now)
+            elif child.is_killed:
+                continue
             elif child in self._children and child.hangs(now):
                 log.error("%s %d hangs: killing it", child.role, child.process.pid)
                 child.kill()

@@ -145,15 +145,31 @@ class Served:
             self._process.wait(seconds)
         wait_until(lambda: not any(map(_is_alive, going)), "the processes end", seconds)
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether everything that was received is where it belongs."""
+        spool = self.state / "spool"
+        return not any(
+            path.suffix == ".dcm"
+            for state in ("received", "queued")
+            for path in walk(spool / state)
+        )
+
     def set_aside(self) -> list[Path]:
         """Entries that were refused for good or found damaged."""
         spool = self.state / "spool"
         return [
             path
             for state in ("failed", "corrupt")
-            for path in (spool / state).rglob("*")
-            if path.is_file()
+            for path in walk(spool / state)
+            if not path.is_dir()
         ]
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Everything below a folder, while others work in it."""
+    for root, _, names in os.walk(folder):
+        yield from (Path(root, name) for name in names)
 
 
 def kill(pid: int) -> bool:

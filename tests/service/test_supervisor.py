@@ -153,6 +153,34 @@ def test_the_watchdog_is_fed_while_a_child_is_gone_and_not_while_one_hangs(
     assert said == ["WATCHDOG=1"]
 
 
+def test_a_child_that_the_kernel_does_not_let_go_of_costs_nothing(
+    node: Supervisor, started: Started, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has closed its reports, is killed once, and the loop does not spin until it ends."""
+    [stuck] = started.alive(DELIVERER)
+    stuck.process.kill = lambda: None  # type: ignore[method-assign]
+    now = time.monotonic()
+    for child in started.children:
+        child.heard = now + 60
+    stuck.heard = now
+    for later in range(40, 50):
+        node._look_after(now + later)
+    assert caplog.text.count("hangs: killing it") == 1
+    assert stuck.has_hung_up
+    begin = time.monotonic()
+    node._wait()
+    assert time.monotonic() - begin >= 0.015
+
+
+def test_the_next_start_ends_the_wait(node: Supervisor, started: Started) -> None:
+    now = time.monotonic()
+    assert node._throttle.seconds_left(now) == float("inf")
+    started.alive(RECEIVER)[0].process.kill()
+    node._look_after(now)
+    assert node._throttle.seconds_left(now) == pytest.approx(children.FIRST_RESTART)
+    assert node._throttle.seconds_left(now + 1) == 0
+
+
 def test_one_more_child_than_wanted_is_no_harm(node: Supervisor) -> None:
     node._start(RECEIVER)
     assert node._is_complete()
