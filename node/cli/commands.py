@@ -23,6 +23,7 @@ SUMMARIES = {
     "queue": "Look at what waits or failed; try it again, drop it, pause a destination.",
     "echo": "Ask a peer whether it is there (C-ECHO).",
     "send": "Send files and folders to a peer (C-STORE).",
+    "user": "Make the line of a user for the file of users.",
     "compress": "Compress files and folders on this machine.",
     "demo": "Start a node, send sample images to it, and show what came of them.",
 }

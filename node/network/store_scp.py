@@ -21,12 +21,13 @@ from typing import Any, Protocol, TypeAlias
 
 from pydicom.dataset import Dataset
 from pynetdicom import AllStoragePresentationContexts, evt
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from pynetdicom.presentation import PresentationContext, build_context
 
 from node.dicom import status
 from node.dicom.contexts import VERIFICATION, accepts, in_preferred_order
 from node.errors import InstanceRefused
-from node.events import Witness, nobody
+from node.events import AuthenticationFailed, Witness, nobody
 from node.model import Origin, Received, Stored
 from node.network.census import Census
 from node.network.data_set import ReceivedData
@@ -35,6 +36,7 @@ from node.network.ledger import Ledger, Refusal, name_of, origin_of
 from node.network.limits import Limits
 from node.network.server import Server, listen
 from node.network.tally import Timing
+from node.network.users import Users, offered
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +101,11 @@ class StoreSCP:
         receive: Receive,
         admission: Admission,
         witness: Witness = nobody,
+        users: Users | None = None,
     ) -> None:
         self._ae_title = ae_title
+        self._users = users
+        self._witness = witness
         self._receive = receive
         self._admission = admission
         self.ledger = Ledger(witness)
@@ -140,6 +145,7 @@ class StoreSCP:
         """Decide on an A-ASSOCIATE-RQ before pynetdicom negotiates it."""
         assoc = event.assoc
         refusal = self._refusal(origin_of(assoc), assoc.certificate_names)
+        refusal = refusal or self._refusal_of_user(assoc)
         if refusal is None:
             assoc.acceptor.supported_contexts = _supported(assoc.requestor.requested_contexts)
             return
@@ -170,6 +176,34 @@ class StoreSCP:
             )
         if not self._admission.has_room():
             return Refusal((2, 3, 1), "free disk space is below the reserve", "make room")
+        return None
+
+    def _refusal_of_user(self, assoc: Any) -> Refusal | None:
+        """Check the user's identity, where that is asked for; answer it where it is good.
+
+        The response to a user name has no content: PS3.7 Table D.3-15.
+        """
+        if self._users is None:
+            return None
+        item = assoc.requestor.user_identity
+        identity = offered(item)
+        objection = self._users.objection(identity, secured=assoc.tls is not None)
+        if objection is not None:
+            origin = origin_of(assoc)
+            user = identity.name.decode("utf-8", "replace") if identity is not None else ""
+            self._witness(
+                AuthenticationFailed(
+                    user=user,
+                    ae_title=origin.calling_ae_title,
+                    address=origin.address,
+                    cause=objection,
+                )
+            )
+            return Refusal((1, 1, 1), "user identity", objection)
+        if item is not None and item.positive_response_requested:
+            response = UserIdentityNegotiation()
+            response.server_response = b""
+            assoc.acceptor.add_negotiation_item(response)
         return None
 
     def _established(self, event: Any) -> None:

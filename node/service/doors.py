@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from node.network.ports import listening_socket
 from node.network.tls import TLS, client_context, server_context
+from node.network.users import Users
 from node.settings import NetworkDestination, Settings
-from node.settings.schema import TLSSettings
+from node.settings.schema import IdentitySettings, TLSSettings
 
 #: The FileDescriptorName= of a socket unit for `tls.port`; any other is for `node.port`.
 TLS_NAME = "tls"
@@ -89,8 +90,17 @@ def tls_of(settings: TLSSettings) -> TLS:
     )
 
 
+def users_of(settings: IdentitySettings) -> Users | None:
+    """Return the users that may send, or None where nobody asks who they are."""
+    if settings.users is None:
+        return None
+    return Users(settings.users, required=settings.required)
+
+
 def require_usable(settings: Settings) -> None:
-    """Raise `BadConfiguration` where a file that TLS needs cannot be used."""
+    """Raise `BadConfiguration` where a file that TLS or the users need cannot be used."""
+    if (users := users_of(settings.identity)) is not None:
+        users.require_usable()
     if settings.tls.certificate is not None:
         server_context(tls_of(settings.tls))
     for destination in settings.destinations:

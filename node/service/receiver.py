@@ -21,7 +21,7 @@ from node.network.tally import OTHER, Tally
 from node.network.tls import server_context
 from node.service.bell import Bell
 from node.service.destinations import codec_workers, peer_of, queued_destinations
-from node.service.doors import Doors, tls_of
+from node.service.doors import Doors, tls_of, users_of
 from node.service.encoding import options_of
 from node.service.pipeline import Pipeline, has_room
 from node.service.relaying import RelayPipeline
@@ -47,7 +47,8 @@ class Receiver:
             self._relay = Relay(settings.relay.name, peer, self._workers, witness)
             keep = bool(queued_destinations(settings))
             receive = RelayPipeline(pipeline, spool, self._relay, keep=keep).receive
-        self._scp = StoreSCP(settings.node.ae_title, receive, self, witness)
+        users = users_of(settings.identity)
+        self._scp = StoreSCP(settings.node.ae_title, receive, self, witness, users)
         self._census = Census(limits_of(settings.limits))
         self._servers: list[Server] = []
 

@@ -14,6 +14,7 @@ from node.settings.problems import Aspect, Problem
 from node.settings.schema import (
     Destination,
     DiskDestination,
+    IdentitySettings,
     NetworkDestination,
     NodeSettings,
     Peer,
@@ -32,6 +33,7 @@ def conflicts(
     destinations: Sequence[Destination | None],
     status: StatusSettings | None,
     tls: TLSSettings | None,
+    identity: IdentitySettings | None,
 ) -> Iterator[Problem]:
     """Yield every contradiction between the parts; None stands for a part that is broken."""
     if node is not None:
@@ -43,6 +45,12 @@ def conflicts(
             yield from _same_tls_port(node, status, tls)
     if tls is not None:
         yield from _tls_by_halves(tls)
+        if identity is not None and identity.users is not None and tls.certificate is None:
+            yield Problem(
+                (("identity", "users"),),
+                "identity.users is given without tls.certificate",
+                "passcodes are taken over TLS only; give [tls] a certificate",
+            )
         yield from _tls_to(destinations, tls)
     yield from _known_by_nothing(peers, tls)
     yield from _same_name(destinations)

@@ -109,7 +109,7 @@ def markdown() -> str:
 def commented_file() -> str:
     """Return the settings file with everything in it, explained."""
     blocks = [_OPENING, _section("node"), _element("peer", Peer)]
-    blocks += [_section(name) for name in ("tls", "limits", "compression", "spool")]
+    blocks += [_section(name) for name in ("tls", "identity", "limits", "compression", "spool")]
     blocks += [_WITHOUT_DESTINATION]
     blocks += [
         _element("destination", DiskDestination, name="archive"),

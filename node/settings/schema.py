@@ -253,6 +253,24 @@ class TLSSettings(Section):
     )
 
 
+class IdentitySettings(Section):
+    """Users by name and passcode (PS3.7 D.3.3.7), beside what the list of peers asks for."""
+
+    users: File | None = setting(
+        None,
+        "The file of users; `dcmpress user NAME` makes a line of it. A passcode is taken over TLS "
+        "only. Without the file nobody is asked who they are.",
+        default_text="none",
+        values="file",
+        example="/etc/dcmpress/users",
+    )
+    required: bool = setting(
+        True,
+        "Whether a sender must name a user. One that names a user who is not in the file, or gives "
+        "another passcode, is rejected either way.",
+    )
+
+
 class LimitSettings(Section):
     """Bounds, so that no peer can stop another and memory has a formula."""
 

@@ -50,7 +50,9 @@ def validate(values: Mapping[str, Any]) -> tuple[Settings | None, Problems]:
     }
     peers = _elements(values, "peer", _peer, problems)
     destinations = _elements(values, "destination", _destination, problems)
-    problems += conflicts(parts["node"], peers, destinations, parts["status"], parts["tls"])
+    problems += conflicts(
+        parts["node"], peers, destinations, parts["status"], parts["tls"], parts["identity"]
+    )
     if problems:
         return None, problems
     parts["peers"] = tuple(peers)

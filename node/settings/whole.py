@@ -18,6 +18,7 @@ from node.settings.schema import (
     CompressionSettings,
     Destination,
     DiskDestination,
+    IdentitySettings,
     LimitSettings,
     LogSettings,
     NetworkDestination,
@@ -44,6 +45,7 @@ class Settings(Section):
     node: NodeSettings = setting(None, "", default_factory=NodeSettings)
     peers: tuple[Peer, ...] = setting((), "", validation_alias="peer")
     tls: TLSSettings = setting(None, "", default_factory=TLSSettings)
+    identity: IdentitySettings = setting(None, "", default_factory=IdentitySettings)
     limits: LimitSettings = setting(None, "", default_factory=LimitSettings)
     compression: CompressionSettings = setting(None, "", default_factory=CompressionSettings)
     spool: SpoolSettings = setting(None, "", default_factory=SpoolSettings)
@@ -56,7 +58,9 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _without_conflicts(self) -> Settings:
-        found = conflicts(self.node, self.peers, self.destinations, self.status, self.tls)
+        found = conflicts(
+            self.node, self.peers, self.destinations, self.status, self.tls, self.identity
+        )
         if sentences := [conflict.sentence for conflict in found]:
             raise ValueError("; ".join(sentences))
         return self
