@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from node.dicom import uids
 from node.dicom.layout import Buffer
@@ -228,7 +228,8 @@ def _meta(found: dict[int, tuple[bytes, bytes]], group: bytes) -> FileMeta:
 
 
 def _encode_record(record: Record) -> bytes:
-    as_received = asdict(record.as_received) if record.as_received else None
+    came = record.as_received
+    as_received = came and {name: getattr(came, name) for name in AsReceived.__slots__}
     fields = {
         "format": _RECORD_FORMAT,
         "as_received": as_received,

@@ -1,31 +1,28 @@
 """Writing an instance as a DICOM file: encoded where that pays, else exactly as it was received.
 
-`write_file` is what the spool and the `compress` command both use: header, data set, and last the
-SHA-256 of the data set, patched into the header. `check_digest` tells whether a file is still what
-was written; `stored` reads it back.
+`write_file` is what the spool and the `compress` command both use: a header with the SHA-256 of the
+data set (for a large one it is patched in last), and the data set. `check_digest` tells whether a
+file is still what was written; `stored` reads it back.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from node.dicom import part10, uids
 from node.dicom.encoded import EncodedDataSet
 from node.dicom.layout import Buffer
-from node.dicom.part10 import FileMeta
+from node.dicom.part10 import FileMeta, Record
 from node.dicom.walk import Release, keep
 from node.model import KeepReason
+from node.pixels.planning import NotEncoded, Plan, plan
 from node.pixels.policy import Options
-from node.pixels.transcoder import (
-    NotEncoded,
-    Plan,
-    Sink,
-    plan,
-    write_all,
-    write_data_set,
-)
+from node.pixels.transcoder import Sink, encoded_data_set, write_all, write_data_set
 
+#: Native pixel data of which the encoded form is held in memory until it is written.
+LARGEST_IN_MEMORY = 4 << 20
 _PIECE = 16 << 20
 
 
@@ -89,17 +86,18 @@ def write_unread(data: Buffer, meta: FileMeta, sink: Sink, release: Release = ke
 def _write_encoded(
     planned: Plan, meta: FileMeta, sink: Sink, options: Options, release: Release
 ) -> Written:
-    header = part10.encode(
-        replace(
-            meta,
-            transfer_syntax_uid=planned.transfer_syntax_uid,
-            record=part10.unsealed(planned.as_received),
-        )
-    )
-    write_all(sink, [header])
-    length = write_data_set(planned, sink, options, release)
-    _seal(sink, header)
-    return Written(transfer_syntax_uid=planned.transfer_syntax_uid, byte_count=length, reason=None)
+    meta = replace(meta, transfer_syntax_uid=planned.transfer_syntax_uid)
+    if planned.layout.value_bytes > LARGEST_IN_MEMORY:
+        header = part10.encode(replace(meta, record=part10.unsealed(planned.as_received)))
+        write_all(sink, [header])
+        length = write_data_set(planned, sink, options, release)
+        _seal(sink, header)
+    else:
+        chunks = encoded_data_set(planned, options, release)
+        record = Record(sha256=_sha256(chunks), as_received=planned.as_received)
+        write_all(sink, [part10.encode(replace(meta, record=record)), *chunks])
+        length = sum(map(len, chunks))
+    return Written(transfer_syntax_uid=meta.transfer_syntax_uid, byte_count=length, reason=None)
 
 
 def _write_as_received(
@@ -107,12 +105,13 @@ def _write_as_received(
 ) -> Written:
     header = part10.encode(replace(meta, record=part10.unsealed(None)))
     write_all(sink, [header])
-    view = memoryview(data)
+    view, digest = memoryview(data), hashlib.sha256()
     for start in range(0, len(view), _PIECE):
         end = min(start + _PIECE, len(view))
+        digest.update(view[start:end])
         write_all(sink, [view[start:end]])
         release(start, end)
-    _seal(sink, header)
+    _patch(sink, header, digest.hexdigest())
     return Written(
         transfer_syntax_uid=meta.transfer_syntax_uid,
         byte_count=len(view),
@@ -121,14 +120,24 @@ def _write_as_received(
     )
 
 
+def _sha256(chunks: Iterable[Buffer]) -> str:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
 def _seal(sink: Sink, header: bytes) -> None:
     """Patch the digest of the data set into the header.
 
     It is read back for that, from the page cache: an offset table is only complete at the end.
     """
     sink.seek(len(header))
-    digest = hashlib.file_digest(sink, "sha256").hexdigest()
-    at, patch = part10.patch_digest(header, digest)
+    _patch(sink, header, hashlib.file_digest(sink, "sha256").hexdigest())
+
+
+def _patch(sink: Sink, header: bytes, sha256: str) -> None:
+    at, patch = part10.patch_digest(header, sha256)
     sink.seek(at)
     write_all(sink, [patch])
 

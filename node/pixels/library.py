@@ -34,8 +34,8 @@ from node.model import KeepReason
 from node.pixels.codecs import codec_for
 from node.pixels.decoders import missing_decoder
 from node.pixels.files import write_file
+from node.pixels.planning import NotEncoded
 from node.pixels.policy import Options, PixelFacts, PixelLayout, decide
-from node.pixels.transcoder import NotEncoded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -21,12 +21,8 @@ from node.dicom.part10 import AsReceived
 from node.dicom.walk import Release, keep
 from node.errors import DecodingFailed
 from node.pixels.codecs import codec_for
+from node.pixels.planning import facts_of, turned, with_planar_configuration
 from node.pixels.policy import Options, PixelLayout, Run, describe, here
-from node.pixels.transcoder import (
-    facts_of,
-    turned,
-    with_planar_configuration,
-)
 
 
 def restore(

@@ -26,9 +26,10 @@ from node.dicom.walk import keep
 from node.errors import CannotUnderstand, CannotWrite, DecodingFailed
 from node.model import KeepReason
 from node.pixels.files import write_file
+from node.pixels.planning import facts_of
 from node.pixels.policy import Options, decide
 from node.pixels.stored import StoredInstance, decompressed, opened
-from node.pixels.transcoder import facts_of, write_all
+from node.pixels.transcoder import write_all
 from node.service.places import Place, Task
 
 #: Every further file would fail in the same way.

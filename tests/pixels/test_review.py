@@ -20,8 +20,8 @@ from node.errors import CannotUnderstand, InvalidSOPInstance
 from node.model import KeepReason
 from node.pixels import files
 from node.pixels.files import Written, write_file
+from node.pixels.planning import NotEncoded, plan, turned
 from node.pixels.policy import Options
-from node.pixels.transcoder import NotEncoded, plan, turned
 
 
 def written(data: bytes, syntax: str, options: Options | None = None) -> tuple[Written, bytes]:
@@ -58,7 +58,7 @@ def test_planar_configuration_after_pixel_data_stays() -> None:
     assert file.endswith(moved)
 
 
-@pytest.mark.parametrize("where", ["plan", "write_data_set"])
+@pytest.mark.parametrize("where", ["plan", "encoded_data_set"])
 def test_defect_costs_compression_only(where, monkeypatch, caplog) -> None:
     def fails(*_: object) -> None:
         raise ZeroDivisionError("somewhere")
@@ -76,7 +76,7 @@ def test_full_disk_is_no_defect(monkeypatch) -> None:
     def fails(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "write_data_set", fails)
+    monkeypatch.setattr(files, "encoded_data_set", fails)
     with pytest.raises(OSError, match="No space"):
         written(instances.encoded(image()), ExplicitVRLittleEndian)
 

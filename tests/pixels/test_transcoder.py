@@ -41,7 +41,7 @@ from node.dicom.part10 import FileMeta
 from node.dicom.scan import scan
 from node.errors import BadConfiguration, CannotUnderstand, DecodingFailed, EncodingFailed
 from node.model import KeepReason
-from node.pixels import rle, transcoder
+from node.pixels import encapsulation, files, rle, transcoder
 from node.pixels.codecs import check_installed
 from node.pixels.files import Written, check_digest, write_file, write_unread
 from node.pixels.policy import Options
@@ -166,10 +166,19 @@ def decompress(ds: Dataset) -> None:
 # -- the round trip ------------------------------------------------------------------------------
 
 
+@pytest.fixture(params=["held", "streamed"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Small data sets are put together in memory, large ones written as they are encoded."""
+    if request.param == "streamed":
+        monkeypatch.setattr(files, "LARGEST_IN_MEMORY", 0)
+        monkeypatch.setattr(encapsulation, "_MOST_HELD", 2)
+    return str(request.param)
+
+
 @pytest.mark.parametrize("syntax", instances.NATIVE, ids=lambda uid: uid.name)
 @pytest.mark.parametrize("case", SMALL)
 def test_every_pixel_and_every_element_goes_there_and_back(
-    case: str, syntax: str, tmp_path: Path
+    case: str, syntax: str, way: str, tmp_path: Path
 ) -> None:
     stored = Stored(tmp_path / "stored.dcm", instances.encoded(SMALL[case](), syntax), syntax)
     stored.assert_whole()
@@ -217,7 +226,7 @@ def test_what_came_compressed_is_decoded_without_a_change_to_any_bit(
 
 
 @pytest.mark.parametrize("frames", [1, 2, 12])
-def test_the_offset_table_tells_where_frames_are(frames: int, tmp_path: Path) -> None:
+def test_the_offset_table_tells_where_frames_are(frames: int, way: str, tmp_path: Path) -> None:
     ds = image(frames=frames, bits=8)
     stored = Stored(tmp_path / "stored.dcm", instances.encoded(ds), ExplicitVRLittleEndian).read()
     encapsulated = stored.PixelData
@@ -230,7 +239,7 @@ def test_the_offset_table_tells_where_frames_are(frames: int, tmp_path: Path) ->
 
 
 def test_the_extended_offset_table_comes_where_32_bits_do_not_suffice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transcoder, "LARGEST_BASIC_OFFSET", 100)
     ds = instances.with_everything(image(frames=5, samples=3, bits=8))
@@ -252,7 +261,7 @@ def test_the_extended_offset_table_comes_where_32_bits_do_not_suffice(
 
 
 @pytest.mark.parametrize("case", ["16 bits, frames", "more frames than are looked at"])
-def test_threads_change_nothing(case: str, tmp_path: Path) -> None:
+def test_threads_change_nothing(case: str, way: str, tmp_path: Path) -> None:
     data = instances.encoded(SMALL[case]())
     one, many = (
         Stored(tmp_path / f"{n}.dcm", data, ExplicitVRLittleEndian, Options(threads=n))
