@@ -37,10 +37,10 @@ from node.model import Blame, Deferred, Delivered, Failed, Outcome
 from node.network.sending import AssociationEnded, PeerTooSlow, StoreResponse
 from node.network.store_scu import NothingAccepted, Peer, PeerBusy, StoreSCU, connect
 from node.network.told import StudyCount
+from node.pixels.planning import NotEncoded
 from node.pixels.policy import Options, Run, here
 from node.pixels.recode import recoded
 from node.pixels.stored import StoredInstance, data_set_in, native_syntaxes, opened
-from node.pixels.transcoder import NotEncoded
 from node.spool import Entry
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,10 @@ from dataclasses import replace
 from node.dicom import uids
 from node.dicom.scan import scan
 from node.model import KeepReason
+from node.pixels.planning import NotEncoded, plan
 from node.pixels.policy import Options
 from node.pixels.stored import StoredInstance, as_received
-from node.pixels.transcoder import NotEncoded, plan, write_data_set
+from node.pixels.transcoder import write_data_set
 
 log = logging.getLogger(__name__)
 
