@@ -5,7 +5,8 @@ instance costs as much as receiving it. So blocks are lent by a pool and come ba
 that somebody still looks into does not come back; it is left to the garbage collector, and a
 view that was kept too long never shows another instance.
 
-`POOL` is one per process, may be used from any thread, and keeps at most `KEPT_BYTES`.
+A listening address has one pool for all its associations, an outgoing association one of its own.
+It may be used from any thread, and keeps at most `kept_bytes`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ KEPT_BYTES: Final = 32 * MIB
 class Pool:
     """Blocks that wait for the next instance, the one used last on top."""
 
-    def __init__(self, kept_bytes: int) -> None:
+    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self._kept_bytes = kept_bytes
         self._lock = threading.Lock()
         self._blocks: list[bytearray] = []
@@ -33,11 +34,12 @@ class Pool:
     def take(self, byte_count: int) -> bytearray:
         """Return a block of at least `byte_count` bytes, with anything in it."""
         with self._lock:
-            for index in range(len(self._blocks) - 1, -1, -1):
-                if len(self._blocks[index]) >= byte_count:
-                    block = self._blocks.pop(index)
-                    self.nbytes -= len(block)
-                    return block
+            blocks = self._blocks
+            for index in range(len(blocks) - 1, -1, -1):
+                size = len(blocks[index])
+                if size >= byte_count:
+                    self.nbytes -= size
+                    return blocks.pop(index)
         return bytearray(max(byte_count, BLOCK_BYTES))
 
     def give_back(self, block: bytearray) -> None:
@@ -51,6 +53,3 @@ class Pool:
             if self.nbytes + len(block) <= self._kept_bytes:
                 self._blocks.append(block)
                 self.nbytes += len(block)
-
-
-POOL: Final = Pool(KEPT_BYTES)

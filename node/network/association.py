@@ -27,6 +27,7 @@ from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
+from node.network.arena import Pool
 from node.network.connection import Connection
 from node.network.dimse import MessageProvider
 from node.network.limits import Limits
@@ -78,11 +79,19 @@ class NodeAssociation(Association):
     dimse: MessageProvider
     _server: Server | None
 
-    def __init__(self, ae: AE, mode: str, limits: Limits, spill: Path | None = None) -> None:
+    def __init__(
+        self,
+        ae: AE,
+        mode: str,
+        limits: Limits,
+        spill: Path | None = None,
+        pool: Pool | None = None,
+    ) -> None:
         #: Names the association in log and audit.
         self.code = os.urandom(3).hex()
         self.limits = limits
         self.spill = spill
+        self.pool = pool or Pool()
         self.judged: JudgedRequest | None = None
         self.was_established = False
         self.tls: ssl.SSLContext | None = None

@@ -11,7 +11,7 @@ has the wrong length, VM or characters is returned as `MISTYPED`, since that can
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 Value: TypeAlias = int | str | None
@@ -51,13 +51,16 @@ _ELEMENTS: Final = (
     (0x1030, "MoveOriginatorApplicationEntityTitle", "AE"),
     (0x1031, "MoveOriginatorMessageID", "US"),
 )
-_BY_ELEMENT: Final = {element: (keyword, vr) for element, keyword, vr in _ELEMENTS}
+#: What each element is received as: its keyword, and whether it is a US.
+_DECODERS: Final = {element: (keyword, vr == "US") for element, keyword, vr in _ELEMENTS}
 
 #: The longest a UI, AE or LO can be (PS3.5 Table 6.2-1); an Error Comment may be cut.
 _MOST_TEXT: Final = 64
 
 _HEADER: Final = struct.Struct("<HHI")
 _NUMBER: Final = struct.Struct("<HHIH")
+#: Command Field, Message ID Being Responded To, Command Data Set Type and Status, one by one.
+_ANSWER: Final = struct.Struct("<HHIHHHIHHHIHHHIH")
 #: How each keyword is sent: its element, whether it is a US, and its padding (PS3.5 6.2).
 _ENCODERS: Final = {
     keyword: (element, vr == "US", b"\0" if vr == "UI" else b" ")
@@ -72,26 +75,11 @@ class MalformedCommandSet(ValueError):
     """The bytes are no command set, or one that cannot be answered."""
 
 
-def _unsigned_short(value: bytes) -> Value:
-    return int(_UNSIGNED_SHORT.unpack(value)[0]) if len(value) == 2 else MISTYPED
-
-
 def _text(value: bytes) -> Value:
     """Return the one value of a UI, AE or LO element without its padding."""
-    if b"\\" in value:
+    if b"\\" in value or not value.isascii():
         return MISTYPED
-    try:
-        return value.decode("ascii").strip(" \0")
-    except UnicodeDecodeError:
-        return MISTYPED
-
-
-_DECODERS: Final[Mapping[str, Callable[[bytes], Value]]] = {
-    "US": _unsigned_short,
-    "UI": _text,
-    "AE": _text,
-    "LO": _text,
-}
+    return value.decode("ascii").strip(" \0")
 
 
 def decode(encoded: bytes | bytearray) -> Command:
@@ -99,17 +87,25 @@ def decode(encoded: bytes | bytearray) -> Command:
     data = bytes(encoded)
     _check_group_length(data)
     command: Command = {}
-    position = _GROUP_LENGTH_BYTES
-    while position < len(data):
-        if len(data) - position < _HEADER.size:
+    position, end = _GROUP_LENGTH_BYTES, len(data)
+    while position < end:
+        if end - position < _HEADER.size:
             raise MalformedCommandSet("ends inside an element header")
         group, element, length = _HEADER.unpack_from(data, position)
-        position += _HEADER.size
-        if group != 0 or length > len(data) - position:
+        start = position + _HEADER.size
+        position = start + length
+        if group != 0 or position > end:
             raise MalformedCommandSet("element of another group, or longer than the command set")
-        if (known := _BY_ELEMENT.get(element)) is not None:
-            command[known[0]] = _DECODERS[known[1]](data[position : position + length])
-        position += length
+        known = _DECODERS.get(element)
+        if known is None:
+            continue
+        keyword, is_number = known
+        if not is_number:
+            command[keyword] = _text(data[start:position])
+        elif length == _UNSIGNED_SHORT.size:
+            command[keyword] = _UNSIGNED_SHORT.unpack_from(data, start)[0]
+        else:
+            command[keyword] = MISTYPED
     _check_identity(command)
     return command
 
@@ -135,6 +131,13 @@ def _check_identity(command: Command) -> None:
         raise MalformedCommandSet("does not say whether a data set follows")
 
 
+def _text_element(element: int, value: str, pad: bytes) -> bytes:
+    encoded = value[:_MOST_TEXT].encode("ascii", "replace")
+    if len(encoded) % 2:
+        encoded += pad
+    return _HEADER.pack(0, element, len(encoded)) + encoded
+
+
 def encode(command: Mapping[str, Value]) -> bytes:
     """Return `command` as a command set; a value of None is left out."""
     parts = []
@@ -145,9 +148,22 @@ def encode(command: Mapping[str, Value]) -> bytes:
         if is_number:
             parts.append(_NUMBER.pack(0, element, 2, value))
         else:
-            encoded = str(value)[:_MOST_TEXT].encode("ascii", "replace")
-            if len(encoded) % 2:
-                encoded += pad
-            parts.append(_HEADER.pack(0, element, len(encoded)) + encoded)
+            parts.append(_text_element(element, str(value), pad))
     body = b"".join(parts)
+    return _HEADER.pack(0, 0, 4) + _UNSIGNED_LONG.pack(len(body)) + body
+
+
+def encode_store_response(
+    sop_class_uid: str, sop_instance_uid: str, message_id: int, status: int, comment: str = ""
+) -> bytes:
+    """Return a C-STORE-RSP (PS3.7 Table 9.3-2), as `encode` would."""
+    answer = _ANSWER.pack(
+        *(0, 0x0100, 2, C_STORE_RSP),
+        *(0, 0x0120, 2, message_id),
+        *(0, 0x0800, 2, NO_DATA_SET),
+        *(0, 0x0900, 2, status),
+    )
+    said = _text_element(0x0902, comment, b" ") if comment else b""
+    named = _text_element(0x1000, sop_instance_uid, b"\0")
+    body = _text_element(0x0002, sop_class_uid, b"\0") + answer + said + named
     return _HEADER.pack(0, 0, 4) + _UNSIGNED_LONG.pack(len(body)) + body

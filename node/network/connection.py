@@ -155,7 +155,7 @@ class Connection(AssociationSocket):
         """Read what there is, at least a byte, into `view`; 0 means that the stream has ended."""
         while self.socket is not None:
             left = remaining(deadline)
-            if left < self._armed or self._armed is math.inf:
+            if left < self._armed - _RESOLUTION or self._armed is math.inf:
                 self._arm(left)
             try:
                 return self.socket.recv_into(view)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from node.errors import InstanceRefused, OutOfResources
-from node.network.arena import BLOCK_BYTES, POOL
+from node.network.arena import BLOCK_BYTES, Pool
 from node.network.limits import KIB, Limits
 from node.pixels.mapped import release
 
@@ -42,8 +42,14 @@ class ReceivedData:
     """
 
     def __init__(
-        self, block: bytearray, nbytes: int, path: Path | None = None, descriptor: int = -1
+        self,
+        pool: Pool,
+        block: bytearray,
+        nbytes: int,
+        path: Path | None = None,
+        descriptor: int = -1,
     ) -> None:
+        self._pool = pool
         self._block: bytearray | None = block
         self._map: mmap.mmap | None = None
         self._view: memoryview | None = None
@@ -75,14 +81,16 @@ class ReceivedData:
     def close(self) -> None:
         """Give back the memory and remove the spill file; harmless when done twice."""
         # A handler that kept a slice keeps the memory alive: BufferError, and no harm.
-        with contextlib.suppress(BufferError):
+        try:
             if self._view is not None:
                 self._view.release()
             if self._map is not None:
                 self._map.close()
+        except BufferError:
+            pass
         self._view = self._map = None
         if self._block is not None:
-            POOL.give_back(self._block)
+            self._pool.give_back(self._block)
             self._block = None
         if self.path is not None and self.descriptor >= 0:
             os.close(self.descriptor)
@@ -95,9 +103,10 @@ class ReceivedData:
 class Assembly:
     """One data set in the making."""
 
-    def __init__(self, limits: Limits, spill: Path | None) -> None:
+    def __init__(self, limits: Limits, spill: Path | None, pool: Pool) -> None:
         self._limits = limits
         self._spill = spill
+        self._pool = pool
         most = limits.instance_bytes
         self._in_memory = min(limits.memory_bytes, most) if spill is not None else most
         self._take_block(0)
@@ -108,7 +117,7 @@ class Assembly:
         self.failure: InstanceRefused | None = None
 
     def _take_block(self, byte_count: int) -> None:
-        self._block = POOL.take(byte_count)
+        self._block = self._pool.take(byte_count)
         self._view = memoryview(self._block)
         self._filled = 0
 
@@ -150,7 +159,7 @@ class Assembly:
         if self.failure is not None:
             return None
         self._view.release()
-        data = ReceivedData(self._block, self.nbytes, self._path, self._descriptor)
+        data = ReceivedData(self._pool, self._block, self.nbytes, self._path, self._descriptor)
         self._path, self._descriptor = None, -1
         return data
 
@@ -169,7 +178,7 @@ class Assembly:
         self._view.release()
         self._view = memoryview(b"")
         self._filled = 0
-        POOL.give_back(self._block)
+        self._pool.give_back(self._block)
         self._block = bytearray()
 
     def _write_elsewhere(self, fragment: memoryview) -> None:
@@ -201,7 +210,7 @@ class Assembly:
         self._take_block(max(2 * len(view), filled + byte_count))
         self._append(view[:filled])
         view.release()
-        POOL.give_back(old)
+        self._pool.give_back(old)
 
     def _write_to_file(self, fragment: memoryview) -> None:
         if self._descriptor < 0:

@@ -22,9 +22,10 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_primitives import C_CANCEL, C_ECHO, C_STORE, N_EVENT_REPORT
 from pynetdicom.pdu_primitives import P_DATA
 
+from node.errors import InstanceRefused
 from node.network import command_set
 from node.network.command_set import Command
-from node.network.data_set import Assembly, ReceivedData, TooMuch
+from node.network.data_set import Assembly, TooMuch
 from node.network.limits import KIB
 from node.network.messages import (
     Message,
@@ -64,11 +65,13 @@ class MessageProvider(DIMSEServiceProvider):
 
     def __init__(self, assoc: NodeAssociation) -> None:
         super().__init__(assoc)
+        self._assoc: NodeAssociation = assoc
         self.msg_queue = cast(Any, Mailbox[Any]())
         self._limits = assoc.limits
         self._command = bytearray()
         self._context_id = 0
         self._message: Message | None = None
+        self._most: int | None = None
 
     @property
     def is_receiving(self) -> bool:
@@ -80,7 +83,7 @@ class MessageProvider(DIMSEServiceProvider):
     @property
     def cancel_req(self) -> dict[int, C_CANCEL]:
         """Return the C-CANCEL requests, after a look at the connection."""
-        self.assoc.dul.pump_what_is_there()
+        self._assoc.dul.pump_what_is_there()
         return self._cancels
 
     @cancel_req.setter
@@ -89,17 +92,18 @@ class MessageProvider(DIMSEServiceProvider):
 
     def next_message(self, idle_seconds: float | None) -> tuple[int | None, Any]:
         """Wait for a message; (None, None) if nothing arrives for so long, or something else."""
-        dul = self.assoc.dul
-        while self.msg_queue.empty():
+        dul, waiting = self._assoc.dul, self.msg_queue.queue
+        while not waiting:
             deadline = None if idle_seconds is None else time.monotonic() + idle_seconds
-            if not dul.to_user_queue.empty() or not dul.pump(deadline):
+            if dul.to_user_queue.queue or not dul.pump(deadline):
                 return None, None
-        return cast("tuple[int | None, Any]", self.msg_queue.get())
+        message: tuple[int | None, Any] = waiting.popleft()
+        return message
 
     def get_msg(self, block: bool = False) -> Any:
         """Return the next message for a waiting `send_*` method, or (None, None)."""
         if not block:
-            self.assoc.dul.pump_what_is_there()
+            self._assoc.dul.pump_what_is_there()
             return (None, None) if self.msg_queue.empty() else self.msg_queue.get()
         return self.get_response(self.dimse_timeout)
 
@@ -113,18 +117,20 @@ class MessageProvider(DIMSEServiceProvider):
             is_report = isinstance(message, N_EVENT_REPORT) and message.is_valid_request
             if not is_report and not isinstance(message, Refused):
                 return context_id, message
-            self.assoc._serve_request(message, cast(int, context_id))
+            self._assoc._serve_request(message, cast(int, context_id))
 
     @property
     def maximum_pdu_size(self) -> int:
-        """Return the length of the longest PDU to send."""
-        return min(super().maximum_pdu_size or LARGEST_PDU, LARGEST_PDU)
+        """Return the length of the longest PDU to send; what was negotiated stays."""
+        if self._most is None:
+            self._most = min(super().maximum_pdu_size or LARGEST_PDU, LARGEST_PDU)
+        return self._most
 
     def abandon(self) -> None:
         """Forget the message that was being received; the association has ended."""
-        if self._message is not None:
+        if self._message is not None and self._message.assembly is not None:
             self._message.assembly.abandon()
-            self._message = None
+        self._message = None
         self._command.clear()
         while not self.msg_queue.empty():
             message = self.msg_queue.get()[1]
@@ -136,7 +142,7 @@ class MessageProvider(DIMSEServiceProvider):
     def receive_primitive(self, primitive: Any) -> None:
         """Take the PDVs of a P-DATA indication (DT-2, AR-6)."""
         # PS3.8 7.2.2.5 lets the peer send until it answers; nobody wants it any more.
-        if not self.assoc._sent_release:
+        if not self._assoc._sent_release:
             self.take_pdvs(cast(DataTransfer, primitive).body)
 
     def take_pdvs(self, body: memoryview) -> bool:
@@ -157,7 +163,7 @@ class MessageProvider(DIMSEServiceProvider):
     def take_fragments(self, reader: PDUReader) -> bool:
         """Take what comes of a data set, in a run; True when that made its message whole."""
         message = self._message
-        if message is None or message.assembly.failure is not None:
+        if message is None or message.assembly is None or message.assembly.failure is not None:
             return False
         if not reader.take_fragments(
             message.context_id, message.assembly, self._limits.idle_seconds
@@ -167,7 +173,7 @@ class MessageProvider(DIMSEServiceProvider):
         return True
 
     def _protest(self, what: str, reason: int) -> bool:
-        self.assoc.dul.protest(what, reason)
+        self._assoc.dul.protest(what, reason)
         return False
 
     def _take(self, context_id: int, header: int, fragment: memoryview) -> bool:
@@ -175,7 +181,7 @@ class MessageProvider(DIMSEServiceProvider):
         message = self._message
         if header & _IS_COMMAND:
             return self._take_command(context_id, header, fragment)
-        if message is None or message.context_id != context_id:
+        if message is None or message.assembly is None or message.context_id != context_id:
             return self._protest("data fragment without its command", UNEXPECTED_PARAMETER)
         try:
             message.assembly.write(fragment)
@@ -188,7 +194,7 @@ class MessageProvider(DIMSEServiceProvider):
     def _take_command(self, context_id: int, header: int, fragment: memoryview) -> bool:
         if self._message is not None or (self._command and context_id != self._context_id):
             return self._protest("command fragment inside a message", UNEXPECTED_PARAMETER)
-        if context_id not in self.assoc._accepted_cx:
+        if context_id not in self._assoc._accepted_cx:
             return self._protest(f"context {context_id} is not accepted", UNEXPECTED_PARAMETER)
         if len(self._command) + len(fragment) > self._limits.command_bytes:
             return self._protest("command set does not end", INVALID_PARAMETER)
@@ -199,49 +205,53 @@ class MessageProvider(DIMSEServiceProvider):
         encoded = bytes(self._command)
         self._command.clear()
         try:
-            return self._begin(context_id, command_set.decode(encoded), encoded)
+            command = command_set.decode(encoded)
         except command_set.MalformedCommandSet as error:
             return self._protest(f"command set {error}", INVALID_PARAMETER)
+        return self._begin(context_id, command, encoded)
 
     def _begin(self, context_id: int, command: Command, encoded: bytes) -> bool:
         """Make ready for the data set that `command` announces, if it does."""
-        if command["CommandField"] == command_set.C_STORE_RQ:
-            assembly = Assembly(self._limits, self.assoc.spill)
-        else:
-            most = self._limits.message_bytes
-            small = replace(self._limits, instance_bytes=most, discard_bytes=most)
-            assembly = Assembly(small, None)
-        message = Message(context_id, command, encoded, assembly)
-        refusal = refusal_of(command, self.assoc._accepted_cx[context_id])
+        refusal = refusal_of(command, self._assoc._accepted_cx[context_id])
+        if command["CommandDataSetType"] == command_set.NO_DATA_SET:
+            return self._complete(Message(context_id, command, encoded, None), refusal)
+        assembly = self._assembly_for(command)
         if refusal is not None:
             assembly.refuse(refusal)
-        if command["CommandDataSetType"] == command_set.NO_DATA_SET:
-            return self._complete(message)
-        self._message = message
+        self._message = Message(context_id, command, encoded, assembly)
         return True
 
-    def _complete(self, message: Message) -> bool:
-        """Pass a whole message on."""
+    def _assembly_for(self, command: Command) -> Assembly:
+        limits, pool = self._limits, self._assoc.pool
+        if command["CommandField"] == command_set.C_STORE_RQ:
+            return Assembly(limits, self._assoc.spill, pool)
+        most = limits.message_bytes
+        return Assembly(replace(limits, instance_bytes=most, discard_bytes=most), None, pool)
+
+    def _complete(self, message: Message, failure: InstanceRefused | None = None) -> bool:
+        """Pass a whole message on, or the failure that answers it."""
         self._message = None
-        data = message.assembly.finish()
-        failure = message.assembly.failure
+        data = None
+        if message.assembly is not None:
+            data = message.assembly.finish()
+            failure = message.assembly.failure
+        if failure is not None:
+            refused: Any = Refused(message.command, failure)
+            self.msg_queue.put((message.context_id, refused))
+            return True
         try:
-            if failure is not None:
-                primitive: Any = Refused(message.command, failure)
-            else:
-                if evt.EVT_DIMSE_RECV in self.assoc._handlers:
-                    self._announce(message)
-                context = self.assoc._accepted_cx[message.context_id]
-                primitive = primitive_of(message, cast(ReceivedData, data), context)
+            if evt.EVT_DIMSE_RECV in self._assoc._handlers:
+                self._announce(message)
+            context = self._assoc._accepted_cx[message.context_id]
+            primitive = primitive_of(message, data, context)
         except Exception as error:  # pynetdicom's setters raise whatever they like
             if data is not None:
                 data.close()
             return self._protest(f"message cannot be understood: {error}", INVALID_PARAMETER)
-        if isinstance(primitive, C_CANCEL):
-            if len(self._cancels) < _MOST_CANCELS:
-                self._cancels[cast(int, primitive.MessageIDBeingRespondedTo)] = primitive
-        else:
+        if not isinstance(primitive, C_CANCEL):
             self.msg_queue.put((message.context_id, primitive))
+        elif len(self._cancels) < _MOST_CANCELS:
+            self._cancels[cast(int, primitive.MessageIDBeingRespondedTo)] = primitive
         return True
 
     def _announce(self, message: Message) -> None:
@@ -258,7 +268,7 @@ class MessageProvider(DIMSEServiceProvider):
             simple is None
             or primitive.MessageIDBeingRespondedTo is None
             or getattr(primitive, "OffendingElement", None) is not None
-            or evt.EVT_DIMSE_SENT in self.assoc._handlers
+            or evt.EVT_DIMSE_SENT in self._assoc._handlers
         ):
             super().send_msg(primitive, context_id)
             return
@@ -279,7 +289,7 @@ class MessageProvider(DIMSEServiceProvider):
         self, request: C_STORE, context_id: int, status: int, comment: str
     ) -> None:
         """Answer a C-STORE request."""
-        if evt.EVT_DIMSE_SENT in self.assoc._handlers:
+        if evt.EVT_DIMSE_SENT in self._assoc._handlers:
             response = C_STORE()
             response.MessageIDBeingRespondedTo = request.MessageID
             response.AffectedSOPClassUID = request.AffectedSOPClassUID
@@ -288,28 +298,26 @@ class MessageProvider(DIMSEServiceProvider):
             response.ErrorComment = cast(Any, comment or None)
             super().send_msg(response, context_id)
             return
-        self.send_command(
-            {
-                "AffectedSOPClassUID": request.AffectedSOPClassUID,
-                "CommandField": command_set.C_STORE_RSP,
-                "MessageIDBeingRespondedTo": request.MessageID,
-                "CommandDataSetType": command_set.NO_DATA_SET,
-                "Status": status,
-                "ErrorComment": comment or None,
-                "AffectedSOPInstanceUID": request.AffectedSOPInstanceUID,
-            },
-            context_id,
+        encoded = command_set.encode_store_response(
+            cast(str, request._affected_sop_class_uid),
+            cast(str, request._affected_sop_instance_uid),
+            cast(int, request._message_id),
+            status,
+            comment,
         )
+        self._send_encoded(encoded, context_id)
 
     def send_command(self, command: Command, context_id: int) -> None:
         """Send a command set in as many P-DATA as the peer's maximum length asks for."""
-        encoded = command_set.encode(command)
+        self._send_encoded(command_set.encode(command), context_id)
+
+    def _send_encoded(self, encoded: bytes, context_id: int) -> None:
         step = self.maximum_pdu_size - _PDV_HEADER_BYTES
-        if len(encoded) <= step and self.assoc.dul.send_command(context_id, encoded):
+        if len(encoded) <= step and self._assoc.dul.send_command(context_id, encoded):
             return
         for start in range(0, len(encoded), step):
             header = _IS_COMMAND | (_IS_LAST if start + step >= len(encoded) else 0)
             primitive = P_DATA()
             fragment = bytes([header]) + encoded[start : start + step]
             primitive.presentation_data_value_list.append((context_id, fragment))
-            self.assoc.dul.send_pdu(primitive)
+            self._assoc.dul.send_pdu(primitive)

@@ -39,12 +39,12 @@ _SIMPLE: Final[Mapping[int, type[C_STORE] | type[C_ECHO]]] = {
 
 @dataclass(slots=True)
 class Message:
-    """A message whose command set is complete and whose data set is arriving."""
+    """A message whose command set is complete, and whose data set, if it has one, is arriving."""
 
     context_id: int
     command: Command
     encoded_command: bytes
-    assembly: Assembly
+    assembly: Assembly | None
 
 
 class StoreRequest(C_STORE):
@@ -74,16 +74,17 @@ def received_data(event: evt.Event) -> ReceivedData:
     return data
 
 
-def primitive_of(message: Message, data: ReceivedData, context: PresentationContext) -> Any:
+def primitive_of(message: Message, data: ReceivedData | None, context: PresentationContext) -> Any:
     """Return `message`, whose data set has arrived, as the primitive that is served."""
     field = cast(int, message.command["CommandField"])
     if field == command_set.C_STORE_RQ:
         return _store_request(message, data, context)
-    if field not in _SIMPLE:
-        decoded = as_pynetdicom(message, bytes(data.buffer))
+    encoded = b""
+    if data is not None:
+        encoded = bytes(data.buffer)
         data.close()
-        return decoded.message_to_primitive()
-    data.close()
+    if field not in _SIMPLE:
+        return as_pynetdicom(message, encoded).message_to_primitive()
     primitive = cast(Any, _SIMPLE[field]())
     for keyword, value in message.command.items():
         if value is not None and hasattr(primitive, keyword):
@@ -93,23 +94,22 @@ def primitive_of(message: Message, data: ReceivedData, context: PresentationCont
 
 
 def _store_request(
-    message: Message, data: ReceivedData, context: PresentationContext
+    message: Message, data: ReceivedData | None, context: PresentationContext
 ) -> StoreRequest:
-    """Return the request in `message`; its UIDs were judged, and are not judged again."""
-    command = message.command
+    """Return the request in `message`; its parameters were judged, and are not judged again."""
+    command: dict[str, Any] = message.command
     request = StoreRequest()
     request.data = data
     request._context_id = message.context_id
-    request._message_id = cast(int, command["MessageID"])
+    request._message_id = command["MessageID"]
     # Equal to the Affected SOP Class UID, or the request would have been refused.
     request._affected_sop_class_uid = context.abstract_syntax
-    instance_uid = cast(str, command["AffectedSOPInstanceUID"])
+    instance_uid = command["AffectedSOPInstanceUID"]
     request._affected_sop_instance_uid = UID(instance_uid, validation_mode=config.IGNORE)
-    request._priority = cast(int, command.get("Priority", 0))
-    request._move_originator_application_entity_title = cast(
-        Any, command.get("MoveOriginatorApplicationEntityTitle")
-    )
-    request._move_originator_message_id = cast(Any, command.get("MoveOriginatorMessageID"))
+    request._priority = command.get("Priority", 0)
+    originator = command.get("MoveOriginatorApplicationEntityTitle")
+    request._move_originator_application_entity_title = originator
+    request._move_originator_message_id = command.get("MoveOriginatorMessageID")
     return request
 
 

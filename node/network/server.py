@@ -30,6 +30,7 @@ from pynetdicom.transport import AddressInformation, AssociationServer, RequestH
 
 from node.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.errors import CannotWrite
+from node.network.arena import Pool
 from node.network.association import NodeAssociation
 from node.network.census import Census
 from node.network.connection import Connection
@@ -65,7 +66,7 @@ class AssociationHandler(RequestHandler):
 
     def _create_association(self) -> NodeAssociation:
         server = self.server
-        assoc = NodeAssociation(self.ae, MODE_ACCEPTOR, server.limits, server.spill)
+        assoc = NodeAssociation(self.ae, MODE_ACCEPTOR, server.limits, server.spill, server.pool)
         assoc._server = server
         # What its thread logs is known by it.
         assoc.name = f"{THREAD_NAME}{assoc.code}"
@@ -110,6 +111,7 @@ class Server(AssociationServer):
         self.limits = limits
         self._census = census or Census(limits)
         self.spill = spill
+        self.pool = Pool()
         self._listening = listening
         self._share_port = share_port
         self._changed = threading.Condition()

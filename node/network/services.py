@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.dataset import Dataset
@@ -36,6 +37,9 @@ _OPERATIONS: Final = {
     StorageServiceClass: frozenset({command_set.C_STORE_RQ, command_set.C_ECHO_RQ}),
     VerificationServiceClass: frozenset({command_set.C_ECHO_RQ}),
 }
+
+#: More than the Standard has; private ones that a peer invents do not stay.
+_REMEMBERED_CLASSES: Final = 512
 
 
 class UnrecognisedOperation(InstanceRefused):
@@ -64,12 +68,18 @@ def refusal_of(command: Command, context: PresentationContext) -> InstanceRefuse
     assert isinstance(field, int)
     if field & command_set.RESPONSE or field == command_set.C_CANCEL_RQ:
         return None
-    operations = _OPERATIONS.get(uid_to_service_class(str(context.abstract_syntax)))
-    if field not in _MESSAGE_TYPES or (operations is not None and field not in operations):
+    operations = _operations_of(str(context.abstract_syntax))
+    if field not in operations:
         return UnrecognisedOperation(f"operation {field:04X} not supported here")
     if field == command_set.C_STORE_RQ:
         return _refusal_of_store(command, context)
     return None
+
+
+@lru_cache(_REMEMBERED_CLASSES)
+def _operations_of(abstract_syntax: str) -> frozenset[int]:
+    """Return the Command Fields that are an operation of this SOP class."""
+    return _OPERATIONS.get(uid_to_service_class(abstract_syntax), frozenset(_MESSAGE_TYPES))
 
 
 def _refusal_of_store(command: Command, context: PresentationContext) -> InstanceRefused | None:
@@ -122,9 +132,14 @@ def _serve_store(assoc: NodeAssociation, request: C_STORE, context_id: int) -> N
 
 
 def _status_of(answer: Any) -> tuple[int, str]:
-    """Return the status and Error Comment in what a handler returned: a number or a `Dataset`."""
+    """Return the status and Error Comment in what a handler returned.
+
+    A number, both as a tuple, or a `Dataset` as pynetdicom has it.
+    """
     if isinstance(answer, int):
         return answer, ""
+    if isinstance(answer, tuple):
+        return answer
     if isinstance(answer, Dataset) and "Status" in answer:
         return int(answer.Status), str(answer.get("ErrorComment", ""))
     raise TypeError(f"a status was expected, not {answer!r}")

@@ -19,7 +19,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from pydicom.dataset import Dataset
 from pynetdicom import AllStoragePresentationContexts, evt
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from pynetdicom.presentation import PresentationContext, build_context
@@ -218,7 +217,7 @@ class StoreSCP:
         event.assoc.on_refused = None
         self.ledger.end(event.assoc)
 
-    def _store(self, event: Any) -> Dataset:
+    def _store(self, event: Any) -> tuple[int, str]:
         request = event.request
         received = Received(
             sop_class_uid=str(request.AffectedSOPClassUID),
@@ -238,7 +237,7 @@ class StoreSCP:
                 status.describe(answer.status),
                 answer.comment,
             )
-        return _response(answer)
+        return answer.status, answer.comment[:_COMMENT_CHARACTERS]
 
     def _answer(self, event: Any, received: Received) -> Answer:
         try:
@@ -253,14 +252,6 @@ class StoreSCP:
     @staticmethod
     def _echo(_: Any) -> int:
         return status.SUCCESS
-
-
-def _response(answer: Answer) -> Dataset:
-    response = Dataset()
-    response.Status = answer.status
-    if answer.comment:
-        response.ErrorComment = answer.comment[:_COMMENT_CHARACTERS]
-    return response
 
 
 @cache

@@ -91,7 +91,7 @@ class UpperLayer(DULServiceProvider):
 
     # The parent's initialiser makes a thread and four locked queues: not called.
     def __init__(self, assoc: NodeAssociation) -> None:
-        self._assoc = assoc
+        self._assoc: NodeAssociation = assoc
         self.socket = None
         self.state_machine = StateMachine(self)
         self.artim_timer = Timer(assoc.limits.artim_seconds)
@@ -185,7 +185,7 @@ class UpperLayer(DULServiceProvider):
     @property
     def _observed(self) -> bool:
         """Tell whether somebody wants to see every PDU."""
-        return not _PER_PDU.isdisjoint(self.assoc._handlers)
+        return not _PER_PDU.isdisjoint(self._assoc._handlers)
 
     def pump_what_is_there(self) -> None:
         """Let the table act on PDUs that have arrived, until a message waits to be served."""
@@ -255,10 +255,10 @@ class UpperLayer(DULServiceProvider):
 
     def _transfer(self, reader: PDUReader, deadline: float | None) -> str | None:
         """Take a PDU of Sta6, and what follows of a data set that it begins or goes on with."""
-        dimse = self.assoc.dimse
         pdu_type, body = reader.read(deadline)
         if pdu_type != pdu_reader.P_DATA_TF:
             return self._indicate(pdu_type, body)
+        dimse = self._assoc.dimse
         if dimse.take_pdvs(body):
             # A TimeoutError in here is one of an idle peer, as in any read.
             dimse.take_fragments(reader)
@@ -326,15 +326,20 @@ class UpperLayer(DULServiceProvider):
         What DT-1 does, without the three objects that a P-DATA primitive is on its way out.
         """
         state = self.state_machine.current_state
-        watched = evt.EVT_PDU_SENT in self.assoc._handlers or self._observed
-        if watched or TRANSITION_TABLE.get(("Evt9", state)) != "DT-1":
+        handlers = self._assoc._handlers
+        if (
+            TRANSITION_TABLE.get(("Evt9", state)) != "DT-1"
+            or evt.EVT_PDU_SENT in handlers
+            or not _PER_PDU.isdisjoint(handlers)
+        ):
             return False
         length = len(encoded)
         header = pdu_reader.FRAGMENT.pack(
             pdu_reader.P_DATA_TF, length + 6, length + 2, context_id, _LAST_COMMAND
         )
-        self.connection.send(header + encoded)
-        self._run()
+        self.socket.send(header + encoded)  # type: ignore[union-attr]
+        if self.event_queue.queue:
+            self._run()
         return True
 
     def lose_connection(self) -> None:

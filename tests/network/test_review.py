@@ -22,6 +22,7 @@ from pynetdicom.sop_class import CTImageStorage, Verification
 from node.errors import PeerRefused
 from node.model import KeepReason, Kept, Origin, Received
 from node.network import store_scu
+from node.network.arena import Pool
 from node.network.association import NodeAssociation
 from node.network.data_set import Assembly
 from node.network.limits import Limits
@@ -69,7 +70,7 @@ def test_size_limit_holds_in_memory_too(server: Server, tmp_path: Path) -> None:
             assert peer.receive() == status(answer)
         peer.send([RELEASE_RQ])
         peer.until_closed()
-    assembly = Assembly(LIMITS, tmp_path)
+    assembly = Assembly(LIMITS, tmp_path, Pool())
     assembly.write(memoryview(bytes(1001)))
     expected = "instance is larger than limits.instance_bytes, 1000 bytes"
     assert str(assembly.failure) == expected

@@ -29,7 +29,7 @@ from pynetdicom import build_context, evt
 from pynetdicom.sop_class import CTImageStorage, Verification
 
 from node.errors import PeerUnreachable
-from node.network.arena import POOL
+from node.network.arena import Pool
 from node.network.data_set import Assembly
 from node.network.dimse import received_data
 from node.network.limits import KIB, MIB, Limits
@@ -237,10 +237,11 @@ def test_view_that_a_handler_kept_never_shows_another_instance(serve) -> None:
 
 
 def test_memory_of_the_pool_is_bounded() -> None:
-    blocks = [POOL.take(8 * MIB) for _ in range(10)]
+    pool = Pool()
+    blocks = [pool.take(8 * MIB) for _ in range(10)]
     for block in blocks:
-        POOL.give_back(block)
-    assert POOL.nbytes <= 32 * MIB
+        pool.give_back(block)
+    assert pool.nbytes <= 32 * MIB
 
 
 def test_large_instance_takes_little_memory(serve, received) -> None:
@@ -256,7 +257,7 @@ def test_large_instance_takes_little_memory(serve, received) -> None:
 
 
 def test_assembly_keeps_nothing_after_abandon(tmp_path) -> None:
-    assembly = Assembly(Limits(memory_bytes=1000), tmp_path)
+    assembly = Assembly(Limits(memory_bytes=1000), tmp_path, Pool())
     assembly.write(memoryview(bytes(100_000)))
     assert list(tmp_path.iterdir())
     assembly.abandon()
