@@ -12,21 +12,23 @@ told by pynetdicom's events.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import ssl
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pynetdicom import AE, evt
+from pynetdicom._globals import MODE_ACCEPTOR, MODE_REQUESTOR
 from pynetdicom.acse import ACSE
-from pynetdicom.association import Association
+from pynetdicom.association import Association, ServiceUser
+from pynetdicom.pdu import A_ASSOCIATE_AC
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 
+from node.network.answers import Answer, question_of
 from node.network.arena import Pool
 from node.network.connection import Connection
 from node.network.dimse import MessageProvider
@@ -45,6 +47,8 @@ LOGGER = logging.getLogger(__name__)
 _DEFAULT_HANDLERS: Final[dict[Any, Any]] = {
     event: (evt.get_default_handler(event), None) for event in evt._INTERVENTION_EVENTS
 }
+#: The parent pauses a reactor thread with an event; there is none to pause.
+_NOBODY_WAITS: Final = threading.Event()
 #: How pynetdicom rejects a user identity; PS3.15 B.6 wants a permanent rejection by the user.
 _IDENTITY_REFUSED = (2, 2, 1)
 
@@ -65,11 +69,48 @@ class NodeACSE(ACSE):
             self.assoc._rejected_cx.append(context)
         super().send_accept()
 
+    def _negotiate_as_acceptor(self) -> None:
+        """Answer as before where the same was asked before."""
+        assoc, answers, judged = self.assoc, self.assoc.answers, self.assoc.judged
+        question = None
+        if answers is not None and judged is not None:
+            question = question_of(judged, assoc.acceptor)
+        if answers is None or question is None:
+            super()._negotiate_as_acceptor()
+        elif (answer := answers.get(question)) is not None:
+            self._repeat(answer)
+        else:
+            super()._negotiate_as_acceptor()
+            if assoc.is_established:
+                answers.put(question, _answer_of(assoc))
+
+    def _repeat(self, answer: Answer) -> None:
+        """Accept; nothing is left to negotiate."""
+        assoc = self.assoc
+        assoc._accepted_cx = dict(answer.accepted)
+        assoc._rejected_cx = list(answer.rejected)
+        assoc.acceptor.primitive = answer.primitive
+        assoc.dul.send_accept(answer.primitive, answer.encoded)
+        evt.trigger(assoc, evt.EVT_ACCEPTED, {})
+        assoc.is_established = True
+        evt.trigger(assoc, evt.EVT_ESTABLISHED, {})
+
     def send_reject(self, result: int, source: int, diagnostic: int) -> None:
         """Reject, permanently where it is for who the user is."""
         if (result, source, diagnostic) == _IDENTITY_REFUSED:
             result, source, diagnostic = 1, 1, 1
         super().send_reject(result, source, diagnostic)
+
+
+def _answer_of(assoc: NodeAssociation) -> Answer:
+    """Return what was answered to the request of an association that was accepted."""
+    primitive = cast(A_ASSOCIATE, assoc.acceptor.primitive)
+    return Answer(
+        accepted=dict(assoc._accepted_cx),
+        rejected=tuple(assoc._rejected_cx),
+        primitive=primitive,
+        encoded=A_ASSOCIATE_AC(primitive).encode(),
+    )
 
 
 class NodeAssociation(Association):
@@ -79,19 +120,21 @@ class NodeAssociation(Association):
     dimse: MessageProvider
     _server: Server | None
 
+    # The parent's initialiser makes a thread, its events and a transport: not called.
     def __init__(
         self,
         ae: AE,
         mode: str,
         limits: Limits,
         spill: Path | None = None,
-        pool: Pool | None = None,
+        server: Server | None = None,
     ) -> None:
         #: Names the association in log and audit.
         self.code = os.urandom(3).hex()
         self.limits = limits
         self.spill = spill
-        self.pool = pool or Pool()
+        self.pool = Pool() if server is None else server.pool
+        self.answers = None if server is None else server.answers
         self.judged: JudgedRequest | None = None
         self.was_established = False
         self.tls: ssl.SSLContext | None = None
@@ -101,11 +144,51 @@ class NodeAssociation(Association):
         #: Called for each C-STORE that is refused without a handler.
         self.on_refused: Callable[[], None] | None = None
         self._abort_wanted = False
-        super().__init__(ae, mode)
+        self._thread: int | None = None
+        self._ended = threading.Event()
+        self._be_an_association(ae, mode, server)
         self.acse = NodeACSE(self)
         self.dul = UpperLayer(self)
         self.dimse = MessageProvider(self)
+        self.acse_timeout = ae.acse_timeout
+        self.connection_timeout = ae.connection_timeout
+        self.dimse_timeout = ae.dimse_timeout
         self.network_timeout = limits.send_seconds
+
+    def _be_an_association(self, ae: AE, mode: str, server: Server | None) -> None:
+        """Set what pynetdicom's methods ask for."""
+        self._ae = ae
+        self.mode = mode
+        self._server = server
+        if server is None:
+            self.requestor = ServiceUser(self, MODE_REQUESTOR)
+            self.acceptor = ServiceUser(self, MODE_ACCEPTOR)
+        else:
+            self.requestor, self.acceptor = server.requestor(self), server.acceptor(self)
+        self.is_established = self.is_rejected = self.is_aborted = self.is_released = False
+        self._sent_abort = self._sent_release = False
+        self._accepted_cx = {}
+        self._rejected_cx = []
+        self.network_timeout_response = "A-ABORT"
+        self._handlers = {}
+        self._bind_defaults()
+        self._kill = self._started_dul = False
+        self._reactor_checkpoint = _NOBODY_WAITS
+
+    def __repr__(self) -> str:
+        return f"<association with {self.peer_name}>"
+
+    # -- a thread in name only -----------------------------------------------------------------
+
+    name = ""
+
+    def is_alive(self) -> bool:
+        """Tell whether a thread serves this association."""
+        return self._thread is not None and not self._ended.is_set()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until no thread serves it any more."""
+        self._ended.wait(timeout)
 
     def _bind_defaults(self) -> None:
         """Bind nothing but what intervention events need: no log line per PDU."""
@@ -131,7 +214,9 @@ class NodeAssociation(Association):
     # -- acceptor ----------------------------------------------------------------------------
 
     def run_reactor(self) -> None:
-        """Be the association's thread: negotiate, serve until the end, leave nothing open."""
+        """Negotiate, serve until the end, leave nothing open; in a thread of the server's."""
+        self._thread = threading.get_ident()
+        threading.current_thread().name = self.name
         try:
             if self._secure() and self._negotiate():
                 self.was_established = True
@@ -140,6 +225,7 @@ class NodeAssociation(Association):
             LOGGER.exception("association with %s failed", self.peer_name)
         finally:
             self.kill()
+            self._ended.set()
             if self._server is not None:
                 self._server.association_ended(self)
 
@@ -227,7 +313,7 @@ class NodeAssociation(Association):
         if self._sent_abort or self.is_released:
             return
         self._sent_abort = True
-        serves = self.is_acceptor and self.is_alive() and threading.current_thread() is not self
+        serves = self.is_alive() and self._thread != threading.get_ident()
         if serves or self.dul.is_waiting_elsewhere():
             self._abort_wanted = True
             self.dul.connection.wake()
@@ -254,10 +340,3 @@ class NodeAssociation(Association):
         self._started_dul = True
         self.acse.negotiate_association()
         self.was_established = self.is_established
-
-    def wait_closed(self, seconds: float) -> bool:
-        """Wait for an acceptor's thread to end."""
-        deadline = time.monotonic() + seconds
-        with contextlib.suppress(RuntimeError):
-            self.join(max(0.0, deadline - time.monotonic()))
-        return not self.is_alive()

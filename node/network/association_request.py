@@ -29,6 +29,8 @@ MAXIMUM_LENGTH: Final = 0x51
 USER_IDENTITY: Final = 0x58
 #: User information sub-items that a requestor may send (PS3.7 D.3.3).
 _USER_ITEMS: Final = frozenset({0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58})
+#: Maximum length, implementation class UID and version name.
+_PLAIN_ITEMS: Final = frozenset({0x51, 0x52, 0x55})
 #: Of these, the ones that are names: class UID, roles of a SOP class, version name.
 _TEXT_ITEMS: Final = frozenset({0x52, 0x54, 0x55})
 
@@ -58,11 +60,15 @@ _UNREADABLE_TITLES: Final = struct.pack(">H2x16s16s32x", 1, b"?".ljust(16), b"?"
 
 @dataclass(frozen=True, slots=True)
 class JudgedRequest:
-    """What is left of an A-ASSOCIATE-RQ: its body, and what was decided already."""
+    """What is left of an A-ASSOCIATE-RQ: its body, and what was decided already.
+
+    It is plain where its user information says only who asks and how long a PDU may be.
+    """
 
     body: bytes
     rejection: tuple[int, int, int] | None
     unusable_contexts: tuple[tuple[int, int], ...]
+    is_plain: bool
 
 
 def readable_by_pynetdicom(body: bytes, secured: bool) -> JudgedRequest:
@@ -71,6 +77,7 @@ def readable_by_pynetdicom(body: bytes, secured: bool) -> JudgedRequest:
     kept = [body[:ASSOCIATE_FIXED_BYTES] if rejection is None else _UNREADABLE_TITLES]
     contexts: dict[int, int] = {}
     application_context = b""
+    is_plain = True
     for kind, value in items(body[ASSOCIATE_FIXED_BYTES:]):
         if kind == APPLICATION_CONTEXT:
             application_context = value.rstrip(b"\0 ")
@@ -83,13 +90,14 @@ def readable_by_pynetdicom(body: bytes, secured: bool) -> JudgedRequest:
         elif kind == USER_INFORMATION:
             value, refused = _judge_user_information(value, secured)
             rejection = rejection or refused
+            is_plain = all(kind in _PLAIN_ITEMS for kind, _ in items(value))
         else:
             continue  # PS3.8 9.3.1: unrecognized items are ignored
         kept.append(encoded_item(kind, value))
     if application_context != DICOM_APPLICATION_CONTEXT:
         rejection = CONTEXT_NAME_NOT_SUPPORTED
     unusable = tuple((context_id, result) for context_id, result in contexts.items() if result)
-    return JudgedRequest(b"".join(kept), rejection, unusable)
+    return JudgedRequest(b"".join(kept), rejection, unusable, is_plain)
 
 
 def _invalid(what: str) -> InvalidPDU:

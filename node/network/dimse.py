@@ -63,10 +63,12 @@ class MessageProvider(DIMSEServiceProvider):
 
     assoc: NodeAssociation
 
+    # The parent's initialiser makes a locked queue: not called.
     def __init__(self, assoc: NodeAssociation) -> None:
-        super().__init__(assoc)
         self._assoc: NodeAssociation = assoc
-        self.msg_queue = cast(Any, Mailbox[Any]())
+        self._cancels: dict[int, C_CANCEL] = {}
+        self.message = None
+        self.msg_queue = cast(Any, Mailbox())
         self._limits = assoc.limits
         self._command = bytearray()
         self._context_id = 0

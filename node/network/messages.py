@@ -32,7 +32,6 @@ _LAST_DATA: Final = b"\x02"
 #: Messages without a data set that are worth decoding without pydicom.
 _SIMPLE: Final[Mapping[int, type[C_STORE] | type[C_ECHO]]] = {
     command_set.C_STORE_RSP: C_STORE,
-    command_set.C_ECHO_RQ: C_ECHO,
     command_set.C_ECHO_RSP: C_ECHO,
 }
 
@@ -83,6 +82,8 @@ def primitive_of(message: Message, data: ReceivedData | None, context: Presentat
     if data is not None:
         encoded = bytes(data.buffer)
         data.close()
+    if field == command_set.C_ECHO_RQ:
+        return _echo_request(message)
     if field not in _SIMPLE:
         return as_pynetdicom(message, encoded).message_to_primitive()
     primitive = cast(Any, _SIMPLE[field]())
@@ -110,6 +111,16 @@ def _store_request(
     originator = command.get("MoveOriginatorApplicationEntityTitle")
     request._move_originator_application_entity_title = originator
     request._move_originator_message_id = command.get("MoveOriginatorMessageID")
+    return request
+
+
+def _echo_request(message: Message) -> C_ECHO:
+    """Return the request in `message`, which is answered with the class that it names."""
+    command: dict[str, Any] = message.command
+    request = C_ECHO()
+    request._context_id = message.context_id
+    request._message_id = command["MessageID"]
+    request._affected_sop_class_uid = command.get("AffectedSOPClassUID")
     return request
 
 

@@ -120,7 +120,7 @@ class PDUReader:
         self._limits = limits
         # What is encrypted has to pass through OpenSSL.
         self._kernel = None if connection.is_tls else KERNEL
-        self._buffer = memoryview(bytearray(limits.receive_buffer_bytes))
+        self._buffer = memoryview(bytearray(_FIRST_READ_BYTES))
         self._start = 0
         self._end = 0
 
@@ -154,6 +154,7 @@ class PDUReader:
         change nothing (DT-2 leads from Sta6 to Sta6). True when the data set is complete, False
         before the first PDU that is not of this kind, or whose fragment does not fit.
         """
+        self._grow()
         view, filled, room = place.free()
         if self._kernel is None:
             outcome, filled = self._take_in_python(context_id, view, filled, room, idle_seconds)
@@ -227,12 +228,22 @@ class PDUReader:
     def _body(self, length: int, deadline: float | None) -> memoryview:
         whole = HEADER.size + length
         if whole > len(self._buffer):
-            return self._large_body(length, deadline)
+            if whole > self._limits.receive_buffer_bytes:
+                return self._large_body(length, deadline)
+            self._grow()
         if self._end - self._start < whole:
             self._gather(whole, deadline)
         body = self._buffer[self._start + HEADER.size : self._start + whole]
         self._start += whole
         return body
+
+    def _grow(self) -> None:
+        """Take the whole receive buffer: data comes, or a long PDU."""
+        if len(self._buffer) == _FIRST_READ_BYTES:
+            unread = self._buffer[self._start : self._end]
+            self._buffer = memoryview(bytearray(self._limits.receive_buffer_bytes))
+            self._buffer[: len(unread)] = unread
+            self._start, self._end = 0, len(unread)
 
     def _gather(self, byte_count: int, deadline: float | None) -> None:
         """Read on until `byte_count` bytes lie in one piece from the start of the PDU."""

@@ -8,6 +8,7 @@ small and of many kinds, is left to pynetdicom's decoder, which raises what it l
 
 from __future__ import annotations
 
+from copy import copy
 from functools import lru_cache
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from node.network.association_request import (
     APPLICATION_CONTEXT,
     PRESENTATION_CONTEXT,
     TRANSFER_SYNTAX,
+    JudgedRequest,
     encoded_item,
     items,
 )
@@ -36,15 +38,21 @@ def _uid(name: bytes) -> UID:
 
 
 class JudgedPDU:
-    """A judged A-ASSOCIATE-RQ, as the state table's AE-6 takes it."""
+    """A judged A-ASSOCIATE-RQ, as the state table's AE-6 takes it. It does not change."""
 
-    def __init__(self, body: bytes) -> None:
-        self.protocol_version = body[1] & 1  # PS3.8 Table 9-11: only bit 0 is tested
-        self._primitive = _primitive_of(body)
+    def __init__(self, judged: JudgedRequest) -> None:
+        self.judged = judged
+        self.protocol_version = judged.body[1] & 1  # PS3.8 Table 9-11: only bit 0 is tested
+        self._primitive = _primitive_of(judged.body)
 
     def to_primitive(self) -> A_ASSOCIATE:
-        """Return the A-ASSOCIATE indication."""
-        return self._primitive
+        """Return the A-ASSOCIATE indication, whose contexts are shared and only read."""
+        primitive = A_ASSOCIATE()
+        vars(primitive).update(vars(self._primitive))
+        contexts = list(self._primitive._presentation_context_definition_list)
+        primitive._presentation_context_definition_list = contexts
+        primitive._user_information = [copy(item) for item in self._primitive._user_information]
+        return primitive
 
 
 def _primitive_of(body: bytes) -> A_ASSOCIATE:

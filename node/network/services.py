@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 from pynetdicom.dimse_messages import _MESSAGE_TYPES
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import StorageServiceClass, VerificationServiceClass
 from pynetdicom.sop_class import uid_to_service_class
@@ -107,6 +107,8 @@ def serve_request(
         _answer(assoc, message, context_id)
     elif isinstance(message, C_STORE) and message.MessageIDBeingRespondedTo is None:
         _serve_store(assoc, message, context_id)
+    elif isinstance(message, C_ECHO) and message.MessageIDBeingRespondedTo is None:
+        _serve_echo(assoc, message, context_id)
     else:
         otherwise(message, context_id)
 
@@ -129,6 +131,23 @@ def _serve_store(assoc: NodeAssociation, request: C_STORE, context_id: int) -> N
             data.close()
     if assoc.is_established:
         assoc.dimse.send_store_response(request, context_id, *outcome)
+
+
+def _serve_echo(assoc: NodeAssociation, request: C_ECHO, context_id: int) -> None:
+    """Serve a C-ECHO (PS3.4 A.4), as pynetdicom's `VerificationServiceClass` does."""
+    attributes = {"request": request, "context": assoc._accepted_cx[context_id].as_tuple}
+    try:
+        answer = _status_of(evt.trigger(assoc, evt.EVT_C_ECHO, attributes))[0]
+    except Exception:
+        LOGGER.exception("handler of EVT_C_ECHO failed")
+        answer = status.PROCESSING_FAILURE
+    if not assoc.is_established:
+        return
+    response = C_ECHO()
+    response._message_id_being_responded_to = request._message_id
+    response._affected_sop_class_uid = request._affected_sop_class_uid
+    response._status = answer
+    assoc.dimse.send_msg(response, context_id)
 
 
 def _status_of(answer: Any) -> tuple[int, str]:

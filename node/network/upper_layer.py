@@ -28,10 +28,9 @@ from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT, A_RELEASE
 from pynetdicom.timer import Timer
 
 from node.network import pdu_reader
-from node.network.association_request import readable_by_pynetdicom
+from node.network.answers import judged_pdu
 from node.network.connection import Connection
 from node.network.pdu_reader import ConnectionClosed, InvalidPDU, PDUReader
-from node.network.request_primitive import JudgedPDU
 
 if TYPE_CHECKING:
     from node.network.association import NodeAssociation
@@ -84,6 +83,15 @@ class DataTransfer:
         return self
 
 
+class ReleaseRequest:
+    """An A-RELEASE-RQ PDU on its way through the table; it says nothing but that it is one."""
+
+    @staticmethod
+    def to_primitive() -> A_RELEASE:
+        """Return the A-RELEASE indication, as AR-2 and AR-8 ask for it."""
+        return A_RELEASE()
+
+
 class UpperLayer(DULServiceProvider):
     """The upper layer of one association."""
 
@@ -97,10 +105,10 @@ class UpperLayer(DULServiceProvider):
         self.artim_timer = Timer(assoc.limits.artim_seconds)
         self._idle_timer = Timer(None)
         self._kill_thread = False
-        self.event_queue = cast(Any, Mailbox[str]())
-        self.to_provider_queue = cast(Any, Mailbox[Any]())
-        self.to_user_queue = cast(Any, Mailbox[Any]())
-        self._recv_pdu = cast(Any, Mailbox[Any]())
+        self.event_queue = cast(Any, Mailbox())
+        self.to_provider_queue = cast(Any, Mailbox())
+        self.to_user_queue = cast(Any, Mailbox())
+        self._recv_pdu = cast(Any, Mailbox())
         self._limits = assoc.limits
         self._reader: PDUReader | None = None
         self._abort: tuple[int, int] | None = None
@@ -284,6 +292,9 @@ class UpperLayer(DULServiceProvider):
             return "Evt10"  # not in Sta6: AA-8, and the PDU is not looked at
         if pdu_type == pdu_reader.A_ASSOCIATE_RQ:
             return self._indicate_request(body) if self._awaits_request else "Evt6"
+        if pdu_type == pdu_reader.A_RELEASE_RQ and not self._observed:
+            self._recv_pdu.put(cast(Any, ReleaseRequest))
+            return "Evt12"
         try:
             pdu, event = self._decode_pdu(bytearray(_whole(pdu_type, body)))
             primitive = pdu.to_primitive()
@@ -301,17 +312,35 @@ class UpperLayer(DULServiceProvider):
 
     def _indicate_request(self, body: memoryview) -> str:
         """Judge an A-ASSOCIATE-RQ by the Standard before anything else looks at it."""
-        judged = readable_by_pynetdicom(bytes(body), self.connection.is_tls)
-        self.assoc.judged = judged
+        judge = judged_pdu if self.assoc.answers is None else self.assoc.answers.judged_pdu
         try:
+            pdu = judge(bytes(body), self.connection.is_tls)
             if self._observed:
-                self._decode_pdu(bytearray(_whole(pdu_reader.A_ASSOCIATE_RQ, judged.body)))
-            self._recv_pdu.put(cast(Any, JudgedPDU(judged.body)))
+                self._decode_pdu(bytearray(_whole(pdu_reader.A_ASSOCIATE_RQ, pdu.judged.body)))
+        except InvalidPDU:
+            raise
         except Exception as error:  # as above
             raise InvalidPDU(f"A-ASSOCIATE-RQ: {error!r}", pdu_reader.INVALID_PARAMETER) from None
+        self.assoc.judged = pdu.judged
+        self._recv_pdu.put(cast(Any, pdu))
         return "Evt6"
 
     # -- sending -----------------------------------------------------------------------------
+
+    def send_accept(self, primitive: A_ASSOCIATE, encoded: bytes) -> None:
+        """Send an A-ASSOCIATE-AC that was encoded before: what AE-7 does, Sta3 to Sta6."""
+        state = self.state_machine.current_state
+        if self._observed_sending or TRANSITION_TABLE.get(("Evt7", state)) != "AE-7":
+            self.send_pdu(primitive)
+            return
+        evt.trigger(self.assoc, evt.EVT_ACSE_SENT, {"primitive": primitive})
+        self.connection.send(encoded)
+        self.state_machine.transition("Sta6")
+        self._run()
+
+    @property
+    def _observed_sending(self) -> bool:
+        return self._observed or evt.EVT_PDU_SENT in self.assoc._handlers
 
     def _send(self, pdu: Any) -> None:
         if isinstance(pdu, A_ABORT_RQ) and self._abort is not None:
@@ -326,12 +355,7 @@ class UpperLayer(DULServiceProvider):
         What DT-1 does, without the three objects that a P-DATA primitive is on its way out.
         """
         state = self.state_machine.current_state
-        handlers = self._assoc._handlers
-        if (
-            TRANSITION_TABLE.get(("Evt9", state)) != "DT-1"
-            or evt.EVT_PDU_SENT in handlers
-            or not _PER_PDU.isdisjoint(handlers)
-        ):
+        if self._observed_sending or TRANSITION_TABLE.get(("Evt9", state)) != "DT-1":
             return False
         length = len(encoded)
         header = pdu_reader.FRAGMENT.pack(

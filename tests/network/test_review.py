@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,13 +22,13 @@ from node.errors import PeerRefused
 from node.model import KeepReason, Kept, Origin, Received
 from node.network import store_scu
 from node.network.arena import Pool
-from node.network.association import NodeAssociation
 from node.network.data_set import Assembly
 from node.network.limits import Limits
 from node.network.sending import _comment_of
 from node.network.server import Server, listen
 from node.network.store_scp import Answer, StoreSCP
 from node.network.tally import Tally
+from node.network.workers import Workers
 
 LIMITS = Limits(instance_bytes=1000, artim_seconds=2, close_seconds=0.2, refuse_seconds=0.5)
 
@@ -77,11 +76,11 @@ def test_size_limit_holds_in_memory_too(server: Server, tmp_path: Path) -> None:
 
 
 def test_thread_that_cannot_start_leaves_the_door_open(server: Server, monkeypatch) -> None:
-    def fails(_: threading.Thread) -> None:
+    def fails(_: Workers, __: object) -> None:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patched:
-        patched.setattr(NodeAssociation, "start", fails)
+        patched.setattr(Workers, "run", fails)
         for _ in range(2):
             with RawPeer(server.address) as peer:
                 peer.send([associate_rq()])
