@@ -190,7 +190,7 @@ def _ask(question: str) -> None:
 
 
 def _tell(done: Done, what: str) -> None:
-    print(f"{_entries(len(done.changed))} {what}")
+    print(f"{_entries(done.changed)} {what}")
     for name, why in done.refused.items():
         print(f"dcmpress: {name}: {why}", file=sys.stderr)
     if done.refused:

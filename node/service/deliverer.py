@@ -6,6 +6,7 @@ destination that is down delays nobody.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -18,12 +19,14 @@ from node.service.bell import Bell
 from node.service.destinations import codec_workers, lanes, queued_destinations
 from node.service.syslog import Sender
 from node.settings import Settings
-from node.spool import Spool
+from node.spool import Spool, State
 
 log = logging.getLogger(__name__)
 
 #: How long the deliverer waits for the bell before it looks by itself, in seconds.
 _LOOK_EVERY = 1.0
+#: So many received entries are queued with one sync of each queue.
+_AT_ONCE = 1000
 #: How often it looks after what receivers that are gone have left, in seconds.
 _TAKE_OVER_EVERY = 10.0
 
@@ -62,7 +65,7 @@ class Deliverer:
         for name in self._loops:
             self._spool.add_destination(name)
         for name in set(self._spool.destinations()) - set(self._loops):
-            if any(self._spool.queued(name)):
+            if self._spool.count(State.QUEUED, name).entries:
                 log.warning(
                     "entries wait for destination %s, which is not configured any more: "
                     "configure it again to deliver them",
@@ -121,9 +124,8 @@ class Deliverer:
         return found.is_all
 
     def _fan_out(self) -> None:
-        entries = list(self._spool.received())
-        if not entries:
-            return
-        self._spool.fan_out(entries, self._loops)
-        for loop in self._loops.values():
-            loop.ring()
+        received = self._spool.received()
+        while entries := list(itertools.islice(received, _AT_ONCE)):
+            self._spool.fan_out(entries, self._loops)
+            for loop in self._loops.values():
+                loop.ring()

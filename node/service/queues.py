@@ -12,9 +12,10 @@ read or written.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from node.errors import CannotUnderstand, UsageError
@@ -23,6 +24,9 @@ from node.spool import Entry, Spool, State
 
 #: The states that an entry of a destination can be in, as they are listed.
 STATES = (State.QUEUED, State.FAILED, State.CORRUPT)
+
+#: So many entries are changed with one sync of their folders.
+_AT_ONCE = 1000
 
 _DAMAGED = "its bytes are not what was written; it is never sent"
 
@@ -56,9 +60,9 @@ class Count:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What became of a request: the names that were changed, and those that could not be, why."""
+    """What became of a request: how many were changed, and which were not, by name, and why."""
 
-    changed: tuple[str, ...]
+    changed: int
     refused: dict[str, str]
 
 
@@ -73,9 +77,7 @@ def require(spool: Spool, destination: str) -> None:
 def count(spool: Spool, destination: str) -> Count:
     """Count the entries of one destination."""
     require(spool, destination)
-    queued, failed, corrupt = (
-        sum(1 for _ in spool.entries(state, destination)) for state in STATES
-    )
+    queued, failed, corrupt = (spool.count(state, destination).entries for state in STATES)
     return Count(
         destination=destination,
         queued=queued,
@@ -99,13 +101,13 @@ def listing(spool: Spool, destination: str, states: Collection[State] = STATES) 
 def retry(spool: Spool, destination: str, names: Sequence[str] | None = None) -> Done:
     """Queue failed entries again: those named, or all."""
     chosen, refused = _choose(spool, destination, names, (State.FAILED,))
+    changed = _each(spool.retry, chosen)
     for name in refused:
         if spool.find(State.CORRUPT, destination, name):
             refused[name] = _DAMAGED
         elif spool.find(State.QUEUED, destination, name):
             refused[name] = "it is queued already"
-    spool.retry(*chosen)
-    return Done(changed=tuple(entry.name for entry in chosen), refused=refused)
+    return Done(changed=changed, refused=refused)
 
 
 def drop(
@@ -118,11 +120,11 @@ def drop(
     """
     states = (State.FAILED, State.CORRUPT, *((State.QUEUED,) if queued else ()))
     chosen, refused = _choose(spool, destination, names, states)
+    changed = _each(spool.drop, chosen)
     for name in refused:
         if spool.find(State.QUEUED, destination, name):
             refused[name] = "it waits to be delivered; say that queued entries are meant too"
-    spool.drop(*chosen)
-    return Done(changed=tuple(entry.name for entry in chosen), refused=refused)
+    return Done(changed=changed, refused=refused)
 
 
 def pause(spool: Spool, destination: str) -> None:
@@ -139,11 +141,13 @@ def resume(spool: Spool, destination: str) -> None:
 
 def _choose(
     spool: Spool, destination: str, names: Sequence[str] | None, states: Sequence[State]
-) -> tuple[list[Entry], dict[str, str]]:
+) -> tuple[Iterator[Entry], dict[str, str]]:
     """Return the entries that are meant, and the names that mean none."""
     require(spool, destination)
     if names is None:
-        return [entry for state in states for entry in spool.entries(state, destination)], {}
+        # One state after the other, read as it goes: there may be a million.
+        every = (spool.entries(state, destination) for state in states)
+        return itertools.chain.from_iterable(every), {}
     chosen, missing = [], {}
     for name in dict.fromkeys(names):
         found = [spool.find(state, destination, name) for state in states]
@@ -151,7 +155,17 @@ def _choose(
         chosen += entries
         if not entries:
             missing[name] = f"{destination} has no such entry"
-    return chosen, missing
+    return iter(chosen), missing
+
+
+def _each(act: Callable[..., None], entries: Iterator[Entry]) -> int:
+    """Call `act` with entries of one state, some at a time; return how many there were."""
+    count = 0
+    for _, alike in itertools.groupby(entries, lambda entry: entry.state):
+        while some := list(itertools.islice(alike, _AT_ONCE)):
+            act(*some)
+            count += len(some)
+    return count
 
 
 def _listed(spool: Spool, entry: Entry, now: float) -> Listed:

@@ -12,7 +12,7 @@ from node.service.destinations import queued_destinations
 from node.service.pipeline import has_room
 from node.service.report import Report
 from node.settings import DiskDestination, NetworkDestination, Settings
-from node.spool import Entry, Spool
+from node.spool import Spool, State, received_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +83,7 @@ def snapshot(
         bytes_in_total=tally.bytes_in,
         bytes_out_total=tally.bytes_out,
         kept_total=dict(tally.kept),
-        waiting=sum(1 for _ in spool.received()),
+        waiting=spool.count(State.RECEIVED).entries,
         free_bytes=disk.f_bavail * disk.f_frsize,
         destinations=destinations,
         notices=exposure.notices(settings, expiries, exposure.now()),
@@ -94,7 +94,7 @@ def snapshot(
 def _destination(
     destination: DiskDestination | NetworkDestination, spool: Spool, progress: Progress
 ) -> DestinationStatus:
-    queued = list(spool.queued(destination.name))
+    queued = spool.count(State.QUEUED, destination.name)
     return DestinationStatus(
         name=destination.name,
         where=str(
@@ -102,20 +102,17 @@ def _destination(
             if isinstance(destination, DiskDestination)
             else destination.address
         ),
-        queued=len(queued),
-        oldest_seconds=_age(queued[0]) if queued else 0.0,
-        failed=sum(1 for _ in spool.failed(destination.name)),
+        queued=queued.entries,
+        oldest_seconds=_age(queued.oldest),
+        failed=spool.count(State.FAILED, destination.name).entries,
         delivered=progress.delivered,
         last_error=progress.last_error,
         retry_in_seconds=progress.waiting_for_seconds,
     )
 
 
-def _age(entry: Entry) -> float:
-    try:
-        return max(0.0, time.time() - entry.path.stat().st_mtime)
-    except OSError:
-        return 0.0
+def _age(name: str) -> float:
+    return max(0.0, time.time() - received_at(name)) if name else 0.0
 
 
 def _verdict(destinations: tuple[DestinationStatus, ...], *, room: bool, ready: bool) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from node.spool.durable import NO_LINKS, Disk, Durability
-    from node.spool.entries import Entry, FailedEntry, Recovered, TakenOver
+    from node.spool.entries import Entry, FailedEntry, Recovered, TakenOver, received_at
     from node.spool.incoming import Incoming
     from node.spool.spool import Spool
     from node.spool.states import State
@@ -28,11 +28,12 @@ __all__ = [
     "Spool",
     "State",
     "TakenOver",
+    "received_at",
 ]
 
 _MODULES = {
     "node.spool.durable": ("NO_LINKS", "Disk", "Durability"),
-    "node.spool.entries": ("Entry", "FailedEntry", "Recovered", "TakenOver"),
+    "node.spool.entries": ("Entry", "FailedEntry", "Recovered", "TakenOver", "received_at"),
     "node.spool.incoming": ("Incoming",),
     "node.spool.spool": ("Spool",),
     "node.spool.states": ("State",),

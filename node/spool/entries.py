@@ -29,8 +29,7 @@ class Entry:
     @property
     def received_at(self) -> float:
         """When it was received, in seconds since 1970; 0 where the name does not tell."""
-        digits = self.name[:_TIME_DIGITS]
-        return int(digits) / 1e9 if digits.isdecimal() else 0.0
+        return received_at(self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +56,12 @@ class TakenOver:
     adopted: int
     removed: int
     is_all: bool
+
+
+def received_at(name: str) -> float:
+    """Return when the entry of this name was received; see `Entry.received_at`."""
+    digits = name[:_TIME_DIGITS]
+    return int(digits) / 1e9 if digits.isdecimal() else 0.0
 
 
 def received_name(nanoseconds: int, slot: str) -> str:

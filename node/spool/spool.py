@@ -32,12 +32,11 @@ from node.spool.entries import (
     slot_of,
 )
 from node.spool.incoming import Arrival, Draft, Incoming
+from node.spool.listing import Count, Counts, oldest_first
 from node.spool.states import State, Step, after
 from node.spool.takeover import take_over
 
 _PAUSED = "paused"
-#: So many entries are brought into a state before its folder is synced and their old names go.
-_AT_ONCE = 1000
 
 
 class Spool:
@@ -53,6 +52,7 @@ class Spool:
         self.disk = disk
         self._counter = itertools.count()
         self._slots = Slots(root / State.ARRIVING, disk)
+        self._counts = Counts()
         if create:
             marker.make(root, disk)
         self._identity = marker.identity(root)
@@ -133,11 +133,11 @@ class Spool:
 
     def retry(self, *entries: Entry) -> None:
         """Queue failed entries of one destination again."""
-        for some in _in_parts(entries):
-            self._link(some, Step.RETRY, some[0].destination)
-            for entry in some:
-                self.disk.remove(entry.path)
-                self.disk.remove(reasons.path_of(entry.path))
+        if entries:
+            self._link(entries, Step.RETRY, entries[0].destination)
+        for entry in entries:
+            self.disk.remove(entry.path)
+            self.disk.remove(reasons.path_of(entry.path))
 
     def drop(self, *entries: Entry) -> None:
         """Remove entries for good: a human decided so. When this returns they stay away."""
@@ -182,8 +182,7 @@ class Spool:
         for path in (self.root / State.INCOMING).iterdir():
             self.disk.remove(path)
             removed += 1
-        with os.scandir(self.root / State.RECEIVED) as found:
-            return Recovered(removed=removed, received=sum(1 for _ in found))
+        return Recovered(removed=removed, received=self.count(State.RECEIVED).entries)
 
     def take_over(self, most: int = 100) -> TakenOver:
         """Look after what processes that are gone were writing; see `takeover`.
@@ -206,17 +205,12 @@ class Spool:
     def entries(self, state: State, destination: str = "") -> Iterator[Entry]:
         """Yield the entries in one state, oldest first."""
         folder = self.root / state / destination
-        try:
-            with os.scandir(folder) as found:
-                names = sorted(
-                    item.name
-                    for item in found
-                    if item.name.endswith(SUFFIX) and item.is_file(follow_symlinks=False)
-                )
-        except FileNotFoundError:
-            return
-        for name in names:
+        for name in oldest_first(folder):
             yield Entry(name, state, folder / name, destination)
+
+    def count(self, state: State, destination: str = "") -> Count:
+        """Count the entries in one state; where there are many it may be a little out of date."""
+        return self._counts.of(self.root / state / destination)
 
     def find(self, state: State, destination: str, name: str) -> Entry | None:
         """Return the entry of that name, or None where there is none in that state."""
@@ -251,7 +245,3 @@ class Spool:
 
     def _path(self, state: State, entry: Entry) -> Path:
         return self.root / state / entry.destination / entry.name
-
-
-def _in_parts(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    return (entries[at : at + _AT_ONCE] for at in range(0, len(entries), _AT_ONCE))

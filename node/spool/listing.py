@@ -1,0 +1,119 @@
+"""Reading a folder of entries, however many there are: in order, in bounded memory, and counted.
+
+`oldest_first` reads a folder as often as needed to give its names in order while it holds no more
+than some of them. `Counts` counts, and does so again only where the folder has changed and the
+last time is long enough ago for what it costs: a page that is looked at every second must not keep
+a core busy with a million entries.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.spool.entries import SUFFIX
+
+#: Names that are held at a time, about 10 MB; a folder of so many is read once, of ten times as
+#: many ten times, each time what is left of it.
+WINDOW = 100_000
+_CHUNK = 10_000
+
+#: Counting takes at most one part in so many of the time.
+_SHARE = 20
+#: Two changes of a folder may have the same time of modification when they are so close.
+_TICK_NANOSECONDS = 50_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many entries a folder has, and the name of the oldest, "" where there is none."""
+
+    entries: int = 0
+    oldest: str = ""
+
+
+def oldest_first(folder: Path, window: int = WINDOW) -> Iterator[str]:
+    """Yield the names of the entries in `folder` in order; nothing where it does not exist.
+
+    Entries that come while it runs are seen where their turn has not passed.
+    """
+    after = ""
+    while True:
+        names = _first(folder, after, window)
+        yield from names
+        if len(names) < window:
+            return
+        after = names[-1]
+
+
+def _first(folder: Path, after: str, most: int) -> list[str]:
+    """Return the `most` first names that come after `after`."""
+    kept: list[str] = []
+    below: str | None = None
+    found = _names(folder)
+    while chunk := list(itertools.islice(found, _CHUNK)):
+        kept += [name for name in chunk if name > after and (below is None or name < below)]
+        if len(kept) >= 2 * most:
+            kept.sort()
+            del kept[most:]
+            below = kept[-1]
+    kept.sort()
+    del kept[most:]
+    return kept
+
+
+def _names(folder: Path) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as found:
+            for item in found:
+                if item.name.endswith(SUFFIX) and item.is_file(follow_symlinks=False):
+                    yield item.name
+    except FileNotFoundError:
+        return
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    count: Count
+    modified: int
+    again: float
+
+
+class Counts:
+    """Counts of folders, as fresh as they can be had cheaply. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, _Known] = {}
+        self._lock = threading.Lock()
+
+    def of(self, folder: Path) -> Count:
+        """Return how many entries `folder` has, now or a little ago."""
+        with self._lock:
+            began = time.monotonic()
+            try:
+                modified = os.stat(folder).st_mtime_ns
+            except FileNotFoundError:
+                return Count()
+            known = self._known.get(folder)
+            if known and (known.modified == modified or began < known.again):
+                return known.count
+            is_certain = abs(time.time_ns() - modified) > _TICK_NANOSECONDS
+            count = _count(folder)
+            ended = time.monotonic()
+            again = ended + _SHARE * (ended - began)
+            self._known[folder] = _Known(count, modified if is_certain else -1, again)
+            return count
+
+
+def _count(folder: Path) -> Count:
+    number, oldest = 0, ""
+    for name in _names(folder):
+        number += 1
+        if name < oldest or not oldest:
+            oldest = name
+    return Count(number, oldest)
