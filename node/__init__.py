@@ -12,6 +12,29 @@ An instance goes one way through these rooms, and imports go down only:
     model, events, settings, errors
 
 `tests/test_rooms.py` reads the imports and holds this order.
+
+For programs: `Node` is a whole node inside yours (`node.service.node`), `load` reads its settings,
+and `node.pixels` encodes and decodes.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from node.service.node import Node
+    from node.settings import Settings, load
+
+__all__ = ["Node", "Settings", "load"]
+
+_ELSEWHERE = {"Node": "node.service.node"}
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import one of the names above when it is asked for (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_ELSEWHERE.get(name, "node.settings")), name)

@@ -19,6 +19,7 @@ MODULES = {
 }
 #: Imports go down only. Rooms of one rank: those that may import each other, and those that not.
 RANK = {
+    "": 9,  # the package itself names what programs may use
     "__main__": 8,
     "cli": 7,
     "service": 6,

@@ -14,6 +14,7 @@ import time
 from node.delivery.loop import Loop
 from node.delivery.progress import Progress
 from node.delivery.schedule import Backoff
+from node.events import Witness
 from node.service.audit import Trail
 from node.service.bell import Bell
 from node.service.destinations import codec_workers, lanes, queued_destinations
@@ -34,14 +35,21 @@ _TAKE_OVER_EVERY = 10.0
 class Deliverer:
     """The delivering half of a node: call `start`, later `stop`."""
 
-    def __init__(self, settings: Settings, spool: Spool, bell: Bell, trail: Trail) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        spool: Spool,
+        bell: Bell,
+        trail: Trail,
+        witness: Witness,
+    ) -> None:
         self._spool = spool
         self._bell = bell
         self._stop = threading.Event()
         self._workers = codec_workers(settings)
         self._loops = {
             destination.name: Loop(
-                lanes=lanes(settings, destination, spool.disk, self._workers, trail.record),
+                lanes=lanes(settings, destination, spool.disk, self._workers, witness),
                 spool=spool,
                 backoff=Backoff(destination.retry_seconds, destination.retry_max_seconds),
                 stop=self._stop,

@@ -1,7 +1,13 @@
 """A whole node inside this program: for a test, a demonstration, or a program that embeds one.
 
-    with Node(settings) as node:
+    from node import Node
+
+    with Node(settings, on_event=print) as node:
         ...                       # node.address is where it listens
+
+`on_event` hears of each instance that was taken (`model.Stored`), once it is safe, and of what the
+audit trail records (`events.Event`). It is called from the threads that do the work: it should
+return soon; what it raises is logged and changes nothing.
 
 It is the receiver and the deliverer of the service without their processes: the same code, the
 same spool, the same promises, at the speed of one process.
@@ -9,11 +15,15 @@ same spool, the same promises, at the speed of one process.
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 
 from node.delivery.progress import Progress
+from node.events import Event
+from node.model import Stored
 from node.network.tally import Tally
 from node.service.audit import open_trail
 from node.service.bell import Bell
@@ -23,6 +33,8 @@ from node.service.encoding import check_codecs
 from node.service.receiver import Receiver
 from node.settings import Settings
 from node.spool import Disk, Durability, Spool
+
+log = logging.getLogger(__name__)
 
 
 def open_spool(settings: Settings, *, create: bool = False) -> Spool:
@@ -36,8 +48,13 @@ class Node:
     `BadConfiguration` for an encoder that is not installed.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        on_event: Callable[[Event | Stored], object] = lambda _: None,
+    ) -> None:
         self.settings = settings
+        self._on_event = on_event
         self._stop_drain_seconds = 30.0
         self._started = ExitStack()
 
@@ -51,8 +68,13 @@ class Node:
             bell = Bell.make()
             started.callback(bell.close)
             trail = open_trail(self.settings)
-            self._deliverer = Deliverer(self.settings, self.spool, bell, trail)
-            self._receiver = Receiver(self.settings, self.spool, bell, trail.record)
+
+            def witness(event: Event) -> None:
+                trail.record(event)
+                self._tell(event)
+
+            self._deliverer = Deliverer(self.settings, self.spool, bell, trail, witness)
+            self._receiver = Receiver(self.settings, self.spool, bell, witness, self._tell)
             started.callback(self._deliverer.stop)
             self._deliverer.start()
             doors = Doors.open(self.settings, {})
@@ -68,6 +90,12 @@ class Node:
     def stop(self) -> None:
         """Let running associations finish, stop delivering, and give everything back."""
         self._started.close()
+
+    def _tell(self, event: Event | Stored) -> None:
+        try:
+            self._on_event(event)
+        except Exception:
+            log.exception("what listens to the node's events failed")
 
     @property
     def tally(self) -> Tally:

@@ -99,7 +99,8 @@ class Delivering:
     """The work of the deliverer."""
 
     def __init__(self, settings: Settings, bell: Bell) -> None:
-        self._deliverer = Deliverer(settings, open_spool(settings), bell, open_trail(settings))
+        trail = open_trail(settings)
+        self._deliverer = Deliverer(settings, open_spool(settings), bell, trail, trail.record)
         self._deliverer.start()
 
     def tick(self) -> None:

@@ -9,14 +9,17 @@ import socket
 import ssl
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 from node.delivery.relay import Relay
 from node.events import Witness, nobody
+from node.model import Received, Stored
 from node.network.census import Census
+from node.network.data_set import ReceivedData
 from node.network.limits import Limits
 from node.network.server import Server
-from node.network.store_scp import Receive, StoreSCP
+from node.network.store_scp import Answer, Receive, StoreSCP
 from node.network.tally import OTHER, Tally
 from node.network.tls import server_context
 from node.service.bell import Bell
@@ -33,7 +36,12 @@ class Receiver:
     """The receiving half of a node."""
 
     def __init__(
-        self, settings: Settings, spool: Spool, bell: Bell, witness: Witness = nobody
+        self,
+        settings: Settings,
+        spool: Spool,
+        bell: Bell,
+        witness: Witness = nobody,
+        stored: Callable[[Stored], object] | None = None,
     ) -> None:
         self._settings = settings
         self._spool = spool
@@ -47,6 +55,8 @@ class Receiver:
             self._relay = Relay(settings.relay.name, peer, self._workers, witness)
             keep = bool(queued_destinations(settings))
             receive = RelayPipeline(pipeline, spool, self._relay, keep=keep).receive
+        if stored is not None:
+            receive = _telling(stored, receive)
         users = users_of(settings.identity)
         self._scp = StoreSCP(settings.node.ae_title, receive, self, witness, users)
         self._census = Census(limits_of(settings.limits))
@@ -135,6 +145,16 @@ class Receiver:
             self._relay.close()
         self._spool.close()
         self._workers.close()
+
+
+def _telling(stored: Callable[[Stored], object], receive: Receive) -> Receive:
+    def received(instance: Received, data: ReceivedData) -> Answer:
+        answer = receive(instance, data)
+        if answer.taken is not None:
+            stored(answer.taken)
+        return answer
+
+    return received
 
 
 def limits_of(settings: LimitSettings) -> Limits:

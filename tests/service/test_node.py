@@ -4,11 +4,25 @@ import socket
 import threading
 from pathlib import Path
 
+import instances
 import pytest
 
+from node import Node, Settings
+from node.dicom.contexts import Proposal
+from node.dicom.uids import EXPLICIT_VR_LE
 from node.errors import CannotWrite
-from node.service.node import Node
-from node.settings import DiskDestination, NodeSettings, Settings, SpoolSettings
+from node.events import AssociationOpened, InstancesReceived
+from node.model import Compressed
+from node.network.store_scu import Peer, connect
+from node.settings import DiskDestination, NodeSettings, SpoolSettings
+
+
+def settings_in(root: Path, port: int = 0) -> Settings:
+    return Settings(
+        node=NodeSettings(port=port, state_directory=root / "state"),
+        spool=SpoolSettings(reserve_bytes=0, reserve_percent=0),
+        destinations=(DiskDestination(name="disk", directory=root / "out"),),
+    )
 
 
 def test_a_start_that_fails_leaves_nothing_and_the_next_one_works(tmp_path: Path) -> None:
@@ -16,11 +30,7 @@ def test_a_start_that_fails_leaves_nothing_and_the_next_one_works(tmp_path: Path
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        settings = Settings(
-            node=NodeSettings(port=taken.getsockname()[1], state_directory=tmp_path / "state"),
-            spool=SpoolSettings(reserve_bytes=0, reserve_percent=0),
-            destinations=(DiskDestination(name="disk", directory=tmp_path / "out"),),
-        )
+        settings = settings_in(tmp_path, taken.getsockname()[1])
         node = Node(settings)
         with pytest.raises(CannotWrite):
             node.start()
@@ -28,3 +38,32 @@ def test_a_start_that_fails_leaves_nothing_and_the_next_one_works(tmp_path: Path
     with node:
         assert node.address[1] == settings.node.port
     node.stop()
+
+
+def test_a_program_hears_of_instances_and_associations(tmp_path: Path) -> None:
+    heard: list[object] = []
+
+    def listen(event: object) -> None:
+        heard.append(event)
+        raise RuntimeError("a listener that fails harms nobody")
+
+    ds = instances.image()
+    with Node(settings_in(tmp_path), on_event=listen) as node:
+        peer = Peer(
+            ae_title="DCMPRESS",
+            host=node.address[0],
+            port=node.address[1],
+            calling_ae_title="PROGRAM",
+        )
+        scu = connect(peer, [Proposal(ds.SOPClassUID, EXPLICIT_VR_LE)])
+        data_set = instances.encoded(ds, EXPLICIT_VR_LE)
+        response = scu.send(ds.SOPClassUID, ds.SOPInstanceUID, EXPLICIT_VR_LE, [data_set])
+        assert response.status == 0
+        scu.close()
+    opened, stored, received = heard
+    assert isinstance(opened, AssociationOpened)
+    assert opened.ae_title == "PROGRAM"
+    assert isinstance(stored, Compressed)
+    assert stored.received.sop_instance_uid == ds.SOPInstanceUID
+    assert isinstance(received, InstancesReceived)
+    assert sum(received.studies[ds.StudyInstanceUID].values()) == 1
