@@ -131,6 +131,8 @@ class NodeAssociation(Association):
     ) -> None:
         #: Names the association in log and audit.
         self.code = os.urandom(3).hex()
+        #: Whose place in the census it has.
+        self.peer_address = ""
         self.limits = limits
         self.spill = spill
         self.pool = Pool() if server is None else server.pool

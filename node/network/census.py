@@ -1,41 +1,88 @@
-"""How many associations run, in all and for each peer's address: shared by the ports of a node.
+"""How many associations run, in all and for each peer's address: shared by everyone who listens.
 
-Whoever listens asks `has_room`, and reports who comes and who goes. Every method may be called
-from any thread.
+A place is a byte of a file on which this process holds a lock, one of as many bytes as there may be
+associations; each association takes one in all and one of its peer's. The kernel keeps the locks,
+so the limits hold for all processes that were given the file, and a process that is killed gives
+its places back in the same moment. Without a file the limits hold for this process.
+
+Every method may be called from any thread.
 """
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import os
 import threading
-from collections import Counter
+from typing import Final
 
 from node.network.limits import Limits
 
+#: The places of a peer begin at this byte, times a number that stands for its address.
+_PEER_BYTES: Final = 1 << 16
+#: Addresses are told apart by so many bytes of their digest; two that are not share a limit.
+_DIGEST_BYTES: Final = 5
+
 
 class Census:
-    """The associations of one process."""
+    """The associations of one process, among those of all that share `places`."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, places: int | None = None) -> None:
         self._limits = limits
+        self._places = places
         self._lock = threading.Lock()
-        self._peers: Counter[str] = Counter()
+        self._taken: set[int] = set()
+        #: By address, the places of each association: one in all, one of the peer's.
+        self._associations: dict[str, list[tuple[int, int]]] = {}
 
-    def has_room(self, address: str) -> bool:
-        """Tell whether a peer at `address` may have one association more."""
+    def take(self, address: str) -> bool:
+        """Take the places of an association with a peer at `address`; False where none is free."""
         with self._lock:
-            return (
-                self._peers.total() < self._limits.associations
-                and self._peers[address] < self._limits.associations_per_peer
-            )
-
-    def begins(self, address: str) -> None:
-        """Count an association that is about to start."""
-        with self._lock:
-            self._peers[address] += 1
+            of_all = self._take_one(0, self._limits.associations)
+            if of_all is None:
+                return False
+            of_peer = self._take_one(_first_of(address), self._limits.associations_per_peer)
+            if of_peer is None:
+                self._give_back(of_all)
+                return False
+            self._associations.setdefault(address, []).append((of_all, of_peer))
+            return True
 
     def ended(self, address: str) -> None:
-        """Forget one that has ended."""
+        """Give the places of one association back."""
         with self._lock:
-            self._peers[address] -= 1
-            if self._peers[address] <= 0:
-                del self._peers[address]
+            associations = self._associations[address]
+            for place in associations.pop():
+                self._give_back(place)
+            if not associations:
+                del self._associations[address]
+
+    def _take_one(self, first: int, count: int) -> int | None:
+        # Processes begin to look at different places, so that they seldom meet.
+        begin = (os.getpid() * 37 + len(self._taken)) % count
+        for number in range(count):
+            place = first + (begin + number) % count
+            if place not in self._taken and self._is_free(place):
+                self._taken.add(place)
+                return place
+        return None
+
+    def _is_free(self, place: int) -> bool:
+        """Lock a place; False where another process has it."""
+        if self._places is None:
+            return True
+        try:
+            fcntl.lockf(self._places, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+    def _give_back(self, place: int) -> None:
+        self._taken.discard(place)
+        if self._places is not None:
+            fcntl.lockf(self._places, fcntl.LOCK_UN, 1, place)
+
+
+def _first_of(address: str) -> int:
+    digest = hashlib.sha256(address.encode()).digest()[:_DIGEST_BYTES]
+    return (int.from_bytes(digest, "big") + 1) * _PEER_BYTES

@@ -89,6 +89,7 @@ class Doorman:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._stopping = False
         self._accepting = True
+        self._passing_on = 0
         self._accept_again: float | None = None
         self._logged: OrderedDict[tuple[str, str], float] = OrderedDict()
         self.turned_away: Counter[str] = Counter()
@@ -96,8 +97,13 @@ class Doorman:
 
     @property
     def waiting(self) -> int:
-        """Return how many connections are at the door."""
-        return len(self._visitors) + len(self._leaving)
+        """Return how many connections are at the door, or may still come to it.
+
+        One that is being passed on counts, and until the door is shut so does whoever may slip in:
+        0 after `stop_accepting` means that none will come any more.
+        """
+        closing = not self._accepting and self._listening.fileno() >= 0
+        return len(self._visitors) + len(self._leaving) + self._passing_on + closing
 
     def run(self) -> None:
         """Look after the door until `stop`."""
@@ -246,12 +252,15 @@ class Doorman:
         return bool(poll.poll(0))
 
     def _pass_on(self, visitor: Visitor) -> None:
-        self._forget(visitor)
+        self._passing_on = 1
         try:
+            self._forget(visitor)
             answer = self._admit(visitor.sock, visitor.address)
         except Exception:
             LOGGER.exception("cannot start an association")
             answer = LOCAL_LIMIT_EXCEEDED
+        finally:
+            self._passing_on = 0
         if answer is not None:
             stopping = answer == TEMPORARY_CONGESTION
             self._note("the node is stopping" if stopping else "association limit", visitor)

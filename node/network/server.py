@@ -65,12 +65,13 @@ class AssociationHandler(RequestHandler):
         try:
             self.server.workers.run(assoc.run_reactor)
         except BaseException:
-            self.server.association_ended(assoc)
+            self.server.association_failed(assoc)
             raise
 
     def _create_association(self) -> NodeAssociation:
         server = self.server
         assoc = NodeAssociation(self.ae, MODE_ACCEPTOR, server.limits, server.spill, server)
+        assoc.peer_address = self.client_address[0]
         # What its thread logs is known by it.
         assoc.name = f"{THREAD_NAME}{assoc.code}"
         assoc.tls = server.ssl_context
@@ -231,22 +232,31 @@ class Server(AssociationServer):
         """Start an association on `sock`, or return the PDU that rejects it."""
         if self._draining:
             return TEMPORARY_CONGESTION
-        if not self._census.has_room(address[0]):
+        if not self._census.take(address[0]):
             return LOCAL_LIMIT_EXCEEDED
-        self.finish_request(sock, address)
+        try:
+            self.finish_request(sock, address)
+        except BaseException:
+            self._census.ended(address[0])
+            raise
         return None
 
     def association_begins(self, assoc: NodeAssociation) -> None:
         """Count `assoc`, whose thread is about to start."""
         with self._changed:
             self._running.add(assoc)
-        self._census.begins(assoc.requestor.address)
+
+    def association_failed(self, assoc: NodeAssociation) -> None:
+        """Forget `assoc`, whose thread could not start."""
+        with self._changed:
+            self._running.discard(assoc)
+            self._changed.notify_all()
 
     def association_ended(self, assoc: NodeAssociation) -> None:
         """Forget `assoc`; its thread calls this as the last thing."""
         with self._changed:
             self._running.discard(assoc)
-            self._census.ended(assoc.requestor.address)
+            self._census.ended(assoc.peer_address)
             self._changed.notify_all()
 
     # -- ending ----------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ Raises `CannotWrite` for a port that is taken.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from node.network.ports import listening_socket
 from node.network.tls import TLS, client_context, server_context
@@ -24,14 +25,27 @@ TLS_NAME = "tls"
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """What a node listens on; at least one of the two is there."""
+    """What a node listens on; at least one of the two is there.
+
+    `places` is the file by which receivers share the limits on associations.
+    """
 
     plain: socket.socket | None = None
     secured: socket.socket | None = None
+    places: int = -1
 
     @classmethod
     def open(cls, settings: Settings, inherited: Mapping[str, socket.socket]) -> Doors:
         """Take the ports that `settings` name, or sockets that systemd opened in their place."""
+        places = os.memfd_create("associations", os.MFD_CLOEXEC)
+        try:
+            return replace(cls._open(settings, inherited), places=places)
+        except BaseException:
+            os.close(places)
+            raise
+
+    @classmethod
+    def _open(cls, settings: Settings, inherited: Mapping[str, socket.socket]) -> Doors:
         given = dict(inherited)
         for_tls = given.pop(TLS_NAME, None)
         main = next(iter(given.values()), None)
@@ -48,18 +62,18 @@ class Doors:
             raise
 
     @classmethod
-    def inherited(cls, plain: int, secured: int) -> Doors:
+    def inherited(cls, plain: int, secured: int, places: int) -> Doors:
         """Return the doors that another process opened, by descriptor; -1 where there is none."""
         opened = [
             socket.socket(fileno=number) if number >= 0 else None for number in (plain, secured)
         ]
-        return cls(*opened)
+        return cls(opened[0], opened[1], places)
 
     @property
-    def descriptors(self) -> tuple[int, int]:
-        """The descriptors of both, -1 where there is none."""
+    def descriptors(self) -> tuple[int, int, int]:
+        """The descriptors of both, -1 where there is none, and of the places."""
         plain, secured = (-1 if d is None else d.fileno() for d in (self.plain, self.secured))
-        return plain, secured
+        return plain, secured, self.places
 
     @property
     def addresses(self) -> list[tuple[str, int, bool]]:
@@ -76,6 +90,8 @@ class Doors:
         for door in (self.plain, self.secured):
             if door is not None:
                 door.close()
+        if self.places >= 0:
+            os.close(self.places)
 
 
 def tls_of(settings: TLSSettings) -> TLS:

@@ -1,13 +1,13 @@
 """A child process of the node: a receiver or the deliverer. Run by the supervisor, not by people.
 
-    python -m node.service.process receiver|deliverer PLAIN SECURED READING WRITING REPORT
+    python -m node.service.process receiver|deliverer PLAIN SECURED PLACES READING WRITING REPORT
 
-The numbers are inherited descriptors: the listening sockets (-1 for none), the bell's two ends, and
-the pipe for reports. Settings come as one line of JSON on stdin, which then stays open for as long
-as the supervisor lives: when it closes, the child finishes what is under way and ends. SIGTERM asks
-for the same; so does SIGUSR1, after which a receiver leaves new associations to other processes
-instead of rejecting them and gives those that run an hour. The first report says that the child is
-at work.
+The numbers are inherited descriptors: the listening sockets (-1 for none), the file of places for
+associations, the bell's two ends, and the pipe for reports. Settings come as one line of JSON on
+stdin, which then stays open for as long as the supervisor lives: when it closes, the child finishes
+what is under way and ends. SIGTERM asks for the same; so does SIGUSR1, after which a receiver
+leaves new associations to other processes instead of rejecting them and gives those that run an
+hour. The first report says that the child is at work.
 """
 
 from __future__ import annotations
@@ -127,13 +127,14 @@ class Delivering:
 
 def main(arguments: list[str]) -> None:
     """Do the work of one child."""
-    role, (plain, secured, reading, writing, reporting) = arguments[0], map(int, arguments[1:])
+    role, numbers = arguments[0], [int(number) for number in arguments[1:]]
+    *doors, reading, writing, reporting = numbers
     settings = Settings.decode(sys.stdin.buffer.readline())
     logs.configure(settings.log)
     asked = _signals()
     bell = Bell(reading, writing)
     work: Work = (
-        Receiving(settings, bell, Doors.inherited(plain, secured))
+        Receiving(settings, bell, Doors.inherited(*doors))
         if role == "receiver"
         else Delivering(settings, bell)
     )

@@ -1,0 +1,65 @@
+"""The census: limits that hold for all processes, and places that a killed one gives back."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from node.network.census import Census
+from node.network.limits import Limits
+
+LIMITS = Limits(associations=5, associations_per_peer=2)
+HOLD = """
+import sys
+from node.network.census import Census
+from node.network.limits import Limits
+census = Census(Limits(associations=5, associations_per_peer=2), int(sys.argv[1]))
+print(*[census.take(address) for address in sys.argv[2:]], flush=True)
+sys.stdin.read()
+"""
+
+
+class Other:
+    """Another process that takes places and holds them until it is killed."""
+
+    def __init__(self, places: int, *addresses: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(places), *addresses],
+            pass_fds=[places], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        self.took = [word == "True" for word in self.process.stdout.readline().split()]
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_limits_hold_in_one_process(shared: bool) -> None:
+    places = os.memfd_create("places") if shared else None
+    census = Census(LIMITS, places)
+    assert [census.take("a") for _ in range(3)] == [True, True, False]
+    assert [census.take(address) for address in "bcde"] == [True, True, True, False]
+    census.ended("a")
+    assert [census.take(address) for address in "ef"] == [True, False]
+    for address in "abcde":
+        census.ended(address)
+    assert [census.take("a") for _ in range(3)] == [True, True, False]
+
+
+def test_the_limits_hold_for_all_processes_and_a_kill_gives_back() -> None:
+    places = os.memfd_create("places")
+    census = Census(LIMITS, places)
+    assert census.take("a")
+    other = Other(places, "a", "a", "b", "c", "d", "e")
+    try:
+        assert other.took == [True, False, True, True, True, False]
+        assert not census.take("f")
+        other.process.send_signal(19)  # one that is stopped keeps its places
+        assert not census.take("f")
+    finally:
+        other.kill()
+    assert [census.take(address) for address in "abcd"] == [True] * 4
+    assert not census.take("e")
