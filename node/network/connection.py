@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _TIMEVAL: Final = struct.Struct("ll")
 #: SO_LINGER: close at once, with a reset.
 _RESET: Final = struct.pack("ii", 1, 0)
+_AT_ONCE: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _STOPPED_READING: Final = "the peer takes no more data"
 #: How often to look whether all was taken; there is no event for it.
 _LOOK_MILLISECONDS: Final = 50
@@ -83,6 +84,7 @@ class Connection(AssociationSocket):
         self._tls_args = tls
         self._local_address = local_address
         self._armed = math.inf
+        self._input: select.poll | None = None
         if connected is not None:
             self._ready.set()
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -190,9 +192,13 @@ class Connection(AssociationSocket):
             return False
         if isinstance(sock, ssl.SSLSocket) and sock.pending():
             return True
-        poll = select.poll()
-        poll.register(sock, select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(self._poll_input(sock).poll(0))
+
+    def _poll_input(self, sock: socket.socket) -> select.poll:
+        if self._input is None:
+            self._input = select.poll()
+            self._input.register(sock, select.POLLIN)
+        return self._input
 
     # -- sending ---------------------------------------------------------------------------
 
@@ -217,7 +223,7 @@ class Connection(AssociationSocket):
         sent = 0
         while sent < len(view):
             try:
-                sent += sock.send(view[sent:], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                sent += sock.send(view[sent:] if sent else view, _AT_ONCE)
             except BlockingIOError:
                 self._wait_for_room(sock, progress_seconds)
 
@@ -259,8 +265,7 @@ class Connection(AssociationSocket):
         sock = self.socket
         if sock is None or not (unsent := _unsent(sock)):
             return
-        poll = select.poll()
-        poll.register(sock, select.POLLIN)
+        poll = self._poll_input(sock)
         since = time.monotonic()
         while not poll.poll(_LOOK_MILLISECONDS) and (left := _unsent(sock)):
             if left < unsent:

@@ -313,13 +313,22 @@ class MessageProvider(DIMSEServiceProvider):
         """Send a command set in as many P-DATA as the peer's maximum length asks for."""
         self._send_encoded(command_set.encode(command), context_id)
 
+    def command_pdu(self, command: Command, context_id: int) -> bytes | None:
+        """Return the one PDU of a command set, None where it has to go another way."""
+        encoded = command_set.encode(command)
+        if len(encoded) > self.maximum_pdu_size - _PDV_HEADER_BYTES:
+            return None
+        return self._assoc.dul.command_pdu(context_id, encoded)
+
     def _send_encoded(self, encoded: bytes, context_id: int) -> None:
+        dul = self._assoc.dul
         step = self.maximum_pdu_size - _PDV_HEADER_BYTES
-        if len(encoded) <= step and self._assoc.dul.send_command(context_id, encoded):
+        if len(encoded) <= step and (pdu := dul.command_pdu(context_id, encoded)) is not None:
+            dul.send_encoded(pdu)
             return
         for start in range(0, len(encoded), step):
             header = _IS_COMMAND | (_IS_LAST if start + step >= len(encoded) else 0)
             primitive = P_DATA()
             fragment = bytes([header]) + encoded[start : start + step]
             primitive.presentation_data_value_list.append((context_id, fragment))
-            self._assoc.dul.send_pdu(primitive)
+            dul.send_pdu(primitive)

@@ -30,8 +30,7 @@ _LAST_COMMAND: Final = b"\x03"
 _LAST_DATA: Final = b"\x02"
 
 #: Messages without a data set that are worth decoding without pydicom.
-_SIMPLE: Final[Mapping[int, type[C_STORE] | type[C_ECHO]]] = {
-    command_set.C_STORE_RSP: C_STORE,
+_SIMPLE: Final[Mapping[int, type[C_ECHO]]] = {
     command_set.C_ECHO_RSP: C_ECHO,
 }
 
@@ -82,6 +81,8 @@ def primitive_of(message: Message, data: ReceivedData | None, context: Presentat
     if data is not None:
         encoded = bytes(data.buffer)
         data.close()
+    if field == command_set.C_STORE_RSP:
+        return _store_response(message)
     if field == command_set.C_ECHO_RQ:
         return _echo_request(message)
     if field not in _SIMPLE:
@@ -105,13 +106,30 @@ def _store_request(
     request._message_id = command["MessageID"]
     # Equal to the Affected SOP Class UID, or the request would have been refused.
     request._affected_sop_class_uid = context.abstract_syntax
-    instance_uid = command["AffectedSOPInstanceUID"]
-    request._affected_sop_instance_uid = UID(instance_uid, validation_mode=config.IGNORE)
+    request._affected_sop_instance_uid = _uid_in(command, "AffectedSOPInstanceUID")
     request._priority = command.get("Priority", 0)
     originator = command.get("MoveOriginatorApplicationEntityTitle")
     request._move_originator_application_entity_title = originator
     request._move_originator_message_id = command.get("MoveOriginatorMessageID")
     return request
+
+
+def _uid_in(command: dict[str, Any], keyword: str) -> UID | None:
+    value = command.get(keyword)
+    return None if value is None else UID(value, validation_mode=config.IGNORE)
+
+
+def _store_response(message: Message) -> C_STORE:
+    """Return the response in `message`, its UIDs as they came."""
+    command: dict[str, Any] = message.command
+    response = C_STORE()
+    response._context_id = message.context_id
+    response._message_id_being_responded_to = command["MessageIDBeingRespondedTo"]
+    response._status = command.get("Status")
+    response._affected_sop_class_uid = _uid_in(command, "AffectedSOPClassUID")
+    response._affected_sop_instance_uid = _uid_in(command, "AffectedSOPInstanceUID")
+    response.ErrorComment = command.get("ErrorComment")
+    return response
 
 
 def _echo_request(message: Message) -> C_ECHO:

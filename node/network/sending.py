@@ -41,6 +41,9 @@ LEAST_PDU: Final = 16
 #: Sent at one go: enough for few system calls, little enough to stay in the cache.
 _WINDOW_BYTES: Final = 256 * KIB
 
+#: The PDU of a command set with the longest of every parameter is shorter.
+_LEAD_BYTES: Final = 512
+
 #: IOV_MAX: `preadv` takes no more, and a peer may ask for PDUs of 16 bytes.
 _MOST_VECTORS: Final = 1024
 
@@ -106,9 +109,12 @@ def send_store(
     if move_originator is not None:
         command["MoveOriginatorApplicationEntityTitle"] = move_originator[0]
         command["MoveOriginatorMessageID"] = move_originator[1]
-    assoc.dimse.send_command(command, context_id)
+    window = _window_of(assoc, context_id)
+    pdu = assoc.dimse.command_pdu(command, context_id)
+    if pdu is None or not window.lead(pdu):
+        assoc.dimse.send_command(command, context_id)
     try:
-        _send_data_set(assoc, context_id, source, progress_seconds)
+        _send_data_set(assoc, window, source, progress_seconds)
     except TimeoutError as error:
         assoc.abort()
         raise PeerTooSlow(f"{assoc.peer_name}: {error}") from error
@@ -117,8 +123,8 @@ def send_store(
 
 def _notice_the_end(assoc: NodeAssociation) -> None:
     """See an A-ABORT, a release or a closed connection from before this instance."""
-    assoc.dul.peek_next_pdu()
-    assoc._settle()
+    if assoc.dul.peek_next_pdu() is not None or assoc.abort_wanted:
+        assoc._settle()
     _require_established(assoc)
 
 
@@ -129,11 +135,10 @@ def _require_established(assoc: NodeAssociation) -> None:
 
 def _send_data_set(
     assoc: NodeAssociation,
-    context_id: int,
+    window: Window,
     source: FileSlice | Iterable[Buffer],
     progress_seconds: float,
 ) -> None:
-    window = _window_of(assoc, context_id)
     if _is_file(source):
         filled = window.from_file(*source)
     else:
@@ -204,19 +209,23 @@ class SourceFailed(Exception):
 
 
 class Window:
-    """Some P-DATA-TF PDUs in one buffer: full ones, so that only the last one needs a header."""
+    """Some P-DATA-TF PDUs in one buffer: full ones, so that only the last one needs a header.
+
+    Before them is room for the PDU of the command set, which is sent together with the first.
+    """
 
     def __init__(self, context_id: int, maximum_pdu_size: int) -> None:
         self.context_id = context_id
         self._last = 0
+        self._begin = _LEAD_BYTES
         # Every fragment but the last has an even length (PS3.8 E.1 follows PS3.5 7.1.1).
         self._room = (maximum_pdu_size - _PDV_HEADER_BYTES) & ~1
         self._stride = _HEADERS.size + self._room
         count = min(max(1, _WINDOW_BYTES // self._stride), _MOST_VECTORS)
-        self._buffer = memoryview(bytearray(count * self._stride))
+        self._buffer = memoryview(bytearray(_LEAD_BYTES + count * self._stride))
         self._holes = [
             self._buffer[start + _HEADERS.size : start + self._stride]
-            for start in range(0, len(self._buffer), self._stride)
+            for start in range(_LEAD_BYTES, len(self._buffer), self._stride)
         ]
         for index in range(count):
             self._write_header(index, self._room, _DATA)
@@ -224,22 +233,32 @@ class Window:
     def reset(self) -> None:
         """Make ready for another data set: the header of the last one's end is undone."""
         self._write_header(self._last, self._room, _DATA)
+        self._begin = _LEAD_BYTES
+
+    def lead(self, pdu: bytes) -> bool:
+        """Let `pdu` be sent before the first PDU; False where it is too long."""
+        if len(pdu) > _LEAD_BYTES:
+            return False
+        self._begin = _LEAD_BYTES - len(pdu)
+        self._buffer[self._begin : _LEAD_BYTES] = pdu
+        return True
 
     def _write_header(self, index: int, length: int, flag: int) -> None:
         pdv = length + 2
-        position = index * self._stride
+        position = _LEAD_BYTES + index * self._stride
         _HEADERS.pack_into(self._buffer, position, P_DATA_TF, pdv + 4, pdv, self.context_id, flag)
 
     def _filled(self, byte_count: int, is_last: bool) -> memoryview:
         """Return the PDUs with the first `byte_count` bytes in them, the last one marked."""
+        begin, self._begin = self._begin, _LEAD_BYTES
         index, rest = divmod(byte_count, self._room)
         if not is_last:
-            return self._buffer[: index * self._stride]
+            return self._buffer[begin : _LEAD_BYTES + index * self._stride]
         if rest == 0 and index:
             index, rest = index - 1, self._room
         self._last = index
         self._write_header(index, rest, _LAST_DATA)
-        return self._buffer[: index * self._stride + _HEADERS.size + rest]
+        return self._buffer[begin : _LEAD_BYTES + index * self._stride + _HEADERS.size + rest]
 
     def from_file(self, descriptor: int, offset: int, length: int) -> Iterator[memoryview]:
         """Yield the PDUs that carry a slice of a file."""

@@ -349,22 +349,25 @@ class UpperLayer(DULServiceProvider):
         if evt.EVT_PDU_SENT in self.assoc._handlers:
             evt.trigger(self.assoc, evt.EVT_PDU_SENT, {"pdu": pdu})
 
-    def send_command(self, context_id: int, encoded: bytes) -> bool:
-        """Send a command set that fits into one PDU; False if that is not the table's DT-1.
+    def command_pdu(self, context_id: int, encoded: bytes) -> bytes | None:
+        """Return a command set that fits into one PDU as that; None if that is not for DT-1.
 
-        What DT-1 does, without the three objects that a P-DATA primitive is on its way out.
+        Without the three objects that a P-DATA primitive is on its way out.
         """
         state = self.state_machine.current_state
         if self._observed_sending or TRANSITION_TABLE.get(("Evt9", state)) != "DT-1":
-            return False
+            return None
         length = len(encoded)
         header = pdu_reader.FRAGMENT.pack(
             pdu_reader.P_DATA_TF, length + 6, length + 2, context_id, _LAST_COMMAND
         )
-        self.socket.send(header + encoded)  # type: ignore[union-attr]
+        return header + encoded
+
+    def send_encoded(self, pdu: bytes) -> None:
+        """Send a PDU: what DT-1 does."""
+        self.connection.send(pdu)
         if self.event_queue.queue:
             self._run()
-        return True
 
     def lose_connection(self) -> None:
         """Tell the table that the connection broke while something was sent (Evt17)."""

@@ -35,6 +35,7 @@ from node.network.dimse import received_data
 from node.network.limits import KIB, MIB, Limits
 from node.network.requestor import associate
 from node.network.sending import (
+    _LEAD_BYTES,
     AssociationEnded,
     ContextNotAccepted,
     PeerTooSlow,
@@ -139,7 +140,7 @@ def test_window_marks_the_last_fragment_and_no_other() -> None:
     for length in (0, 1, 9, 10, 11, 20, 29, 30, 31):
         window = Window(5, 16)
         window._holes = window._holes[:3]
-        window._buffer = window._buffer[: 3 * window._stride]
+        window._buffer = window._buffer[: _LEAD_BYTES + 3 * window._stride]
         pdus = b"".join(bytes(part) for part in window.from_chunks([bytes(length)]))
         expected = b""
         for start in range(0, max(length, 1), 10):
