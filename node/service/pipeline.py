@@ -8,7 +8,6 @@ nothing of it is left. An encoder that fails costs compression, never the instan
 from __future__ import annotations
 
 import logging
-import os
 import time
 from dataclasses import replace
 
@@ -23,7 +22,7 @@ from node.network.tally import Timing
 from node.pixels.files import Written, write_file, write_unread
 from node.pixels.policy import Options
 from node.service.bell import Bell
-from node.settings import SpoolSettings
+from node.service.room import Room
 from node.spool import Incoming, Spool
 
 log = logging.getLogger(__name__)
@@ -33,10 +32,10 @@ class Pipeline:
     """Received -> Compressed | Kept, in the thread that received. Safe to share."""
 
     def __init__(
-        self, spool: Spool, settings: SpoolSettings, options: Options, ae_title: str, bell: Bell
+        self, spool: Spool, room: Room, options: Options, ae_title: str, bell: Bell
     ) -> None:
         self._spool = spool
-        self._settings = settings
+        self._room = room
         self._options = options
         self._ae_title = ae_title
         self._bell = bell
@@ -66,7 +65,7 @@ class Pipeline:
         """Raise `OutOfResources` where nothing more may be written."""
         if not self._spool.is_mounted():
             raise OutOfResources("the spool is not there: is its disk mounted?")
-        if not has_room(self._spool, self._settings):
+        if not self._room.is_enough():
             raise OutOfResources("free disk space is below the reserve")
 
     def write(
@@ -129,15 +128,3 @@ def _stored(received: Received, written: Written) -> Stored:
             written.detail,
         )
     return Kept(received=received, reason=written.reason)
-
-
-def has_room(spool: Spool, settings: SpoolSettings) -> bool:
-    """Tell whether the spool's disk has more free space than the reserve."""
-    try:
-        disk = os.statvfs(spool.root)
-    except OSError:
-        return False
-    reserve = max(
-        settings.reserve_bytes, disk.f_blocks * disk.f_frsize * settings.reserve_percent / 100
-    )
-    return disk.f_bavail * disk.f_frsize > reserve and spool.is_mounted()

@@ -26,8 +26,9 @@ from node.service.bell import Bell
 from node.service.destinations import codec_workers, peer_of, queued_destinations
 from node.service.doors import Doors, tls_of, users_of
 from node.service.encoding import options_of
-from node.service.pipeline import Pipeline, has_room
+from node.service.pipeline import Pipeline
 from node.service.relaying import RelayPipeline
+from node.service.room import Room
 from node.settings import LimitSettings, Settings
 from node.spool import Spool
 
@@ -48,7 +49,8 @@ class Receiver:
         self._relay: Relay | None = None
         self._workers = codec_workers(settings)
         options = replace(options_of(settings.compression), run=self._workers)
-        pipeline = Pipeline(spool, settings.spool, options, settings.node.ae_title, bell)
+        self._room = Room(spool, settings.spool)
+        pipeline = Pipeline(spool, self._room, options, settings.node.ae_title, bell)
         receive: Receive = pipeline.receive
         if settings.relay is not None:
             peer = peer_of(settings, settings.relay)
@@ -73,7 +75,7 @@ class Receiver:
 
     def has_room(self) -> bool:
         """Tell whether there is disk space for more."""
-        return has_room(self._spool, self._settings.spool)
+        return self._room.is_enough()
 
     def start(self, doors: Doors) -> None:
         """Listen; raises `BadConfiguration` where a file that TLS needs cannot be used."""

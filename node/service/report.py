@@ -25,6 +25,7 @@ class Report:
     tally: Tally = field(default_factory=Tally)
     active_associations: int = 0
     at_work: int = 0
+    has_room: bool = True
     turned_away: dict[str, int] = field(default_factory=dict)
     destinations: dict[str, Progress] = field(default_factory=dict)
 
@@ -45,6 +46,7 @@ class Report:
                 tally=Tally.decode(fields["tally"]),
                 active_associations=fields["active_associations"],
                 at_work=fields["at_work"],
+                has_room=fields["has_room"],
                 turned_away=fields["turned_away"],
                 destinations={
                     name: Progress.from_fields(progress)
@@ -63,6 +65,7 @@ def total(reports: Iterable[Report]) -> Report:
     for report in each:
         result.active_associations += report.active_associations
         result.at_work += report.at_work
+        result.has_room &= report.has_room
         result.turned_away = dict(Counter(result.turned_away) + Counter(report.turned_away))
         for name, progress in report.destinations.items():
             known = result.destinations.get(name, Progress())
@@ -73,4 +76,4 @@ def total(reports: Iterable[Report]) -> Report:
 def ended(report: Report) -> Report:
     """Return what stays of the last report of a process that is gone: all that it had done."""
     left = {name: progress.ended() for name, progress in report.destinations.items()}
-    return replace(report, active_associations=0, at_work=0, destinations=left)
+    return replace(report, active_associations=0, at_work=0, has_room=True, destinations=left)

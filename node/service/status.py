@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from node.delivery.progress import Progress
 from node.service import exposure
 from node.service.destinations import queued_destinations
-from node.service.pipeline import has_room
 from node.service.report import Report
+from node.service.room import Room
 from node.settings import DiskDestination, NetworkDestination, Settings
 from node.spool import Spool, State, received_at
 
@@ -66,7 +66,7 @@ def snapshot(
         for destination in queued_destinations(settings)
     )
     expiries = exposure.expiries(settings)
-    room = has_room(spool, settings.spool)
+    room = report.has_room and Room(spool, settings.spool).is_enough()
     tally = report.tally
     disk = os.statvfs(spool.root)
     return Snapshot(

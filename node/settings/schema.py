@@ -392,7 +392,8 @@ class SpoolSettings(Section):
     reserve_bytes: int = setting(
         5 * _GIBIBYTE,
         "Space that stays free on the spool's disk: below it new associations are rejected and "
-        "instances refused with A700. The larger of this and reserve_percent counts.",
+        "instances refused with A700, until a quarter more is free. The larger of this and "
+        "reserve_percent counts.",
         unit="bytes",
         ge=0,
         le=1024 * 1024 * _GIBIBYTE,

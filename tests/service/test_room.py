@@ -1,0 +1,63 @@
+"""The reserve of disk space has two marks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from node.service.room import Room, takes
+from node.settings import SpoolSettings
+from node.spool import Disk, Durability, Spool
+
+#: Free bytes one after the other, and whether instances are taken, with 1000 to stay free.
+COURSES = {
+    "plenty": [(5000, True), (1001, True)],
+    "down to the reserve and back": [
+        (1001, True),
+        (1000, False),
+        (1001, False),
+        (1250, False),
+        (1251, True),
+        (1001, True),
+    ],
+    "little from the beginning": [(10, False), (1100, False), (2000, True)],
+}
+
+
+@pytest.mark.parametrize("course", COURSES)
+def test_a_course(course: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(tmp_path / "spool", Disk(Durability.NONE))
+    room = Room(spool, SpoolSettings(reserve_bytes=1000, reserve_percent=0))
+    for free, taken in COURSES[course]:
+        disk = SimpleNamespace(f_bavail=free, f_frsize=1, f_blocks=10_000)
+        monkeypatch.setattr(os, "statvfs", lambda _, disk=disk: disk)
+        assert room.is_enough() is taken, free
+
+
+def test_the_change_is_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = Spool(tmp_path / "spool", Disk(Durability.NONE))
+    room = Room(spool, SpoolSettings(reserve_bytes=0, reserve_percent=10))
+    for free in (900, 900, 2000, 2000):
+        disk = SimpleNamespace(f_bavail=free, f_frsize=1, f_blocks=10_000)
+        monkeypatch.setattr(os, "statvfs", lambda _, disk=disk: disk)
+        room.is_enough()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+
+
+def test_no_reserve_is_no_reserve() -> None:
+    assert takes(1, 0, was_taking=False)
+
+
+def test_a_disk_that_is_gone_has_no_room(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", Disk(Durability.NONE))
+    room = Room(spool, SpoolSettings(reserve_bytes=0, reserve_percent=0))
+    assert room.is_enough()
+    spool.root.rename(tmp_path / "elsewhere")
+    assert not room.is_enough()
+    spool.root.mkdir()
+    assert not room.is_enough()
