@@ -485,17 +485,6 @@ def test_a_relay_is_transparent_to_modality_and_archive(
     assert instances.data_sets_in(tmp_path / "archive") == sent
 
 
-def test_a_relay_lets_go_of_an_association_on_which_an_instance_was_not_accepted(
-    tmp_path: Path, start_node: StartNode
-) -> None:
-    given = {"sop_classes": [CTImageStorage], "transfer_syntaxes": [ExplicitVRBigEndian]}
-    with downstream(**given) as archive:
-        node = start_node(pacs(archive.port, mode="relay"))
-        for _ in range(3):
-            assert send(port_of(node), instances.image()) == 0xA700
-        wait_until(lambda: not archive.associations(), "every association was released")
-
-
 def test_a_relay_without_its_archive_says_so(tmp_path: Path, start_node: StartNode) -> None:
     node = start_node(pacs(peers.free_port(), mode="relay"))
     assert send(port_of(node), instances.image()) == 0xA700

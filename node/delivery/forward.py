@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -190,6 +190,20 @@ class Forward:
             f"{self._peer} accepts {name_of(wanted.sop_class_uid)} in none of: {tried}"
         )
 
+    def ask(self, proposals: Sequence[Proposal]) -> set[Proposal]:
+        """Negotiate an association with these contexts, for what comes; return what is accepted.
+
+        Raises `PeerUnreachable` and `PeerRefused`.
+        """
+        self.close()
+        try:
+            self._association = connect(self._peer, proposals)
+        except NothingAccepted:
+            return set()
+        self._proposed = set(proposals)
+        self._refusals.note_answer(proposals, self._association.accepted, time.monotonic())
+        return self._association.accepted
+
     def close(self) -> None:
         """Release the association."""
         if self._association is not None:
@@ -224,20 +238,16 @@ class Forward:
     def _association_for(self, wanted: Wanted) -> StoreSCU:
         """Return an open association on which `wanted` was proposed."""
         needed = {Proposal(wanted.sop_class_uid, uid) for uid in wanted.transfer_syntax_uids}
-        if self._association is not None:
-            if self._association.is_open and needed <= self._proposed:
-                return self._association
-            self.close()
+        is_open = self._association is not None and self._association.is_open
+        if self._association is not None and is_open and needed <= self._proposed:
+            return self._association
         if needed <= self._hopeless:
             raise self._refusal(wanted)
         proposals = propose([wanted, *self._wanted_next()])
-        try:
-            self._association = connect(self._peer, proposals)
-        except NothingAccepted:
+        self.ask(proposals)
+        if self._association is None:
             self._hopeless |= set(proposals)
-            raise self._refusal(wanted) from None
-        self._proposed = set(proposals)
-        self._refusals.note_answer(proposals, self._association.accepted, time.monotonic())
+            raise self._refusal(wanted)
         return self._association
 
     def _wanted_next(self) -> Iterable[Wanted]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -67,6 +67,9 @@ class Answer:
         return self.stored if self.is_taken else None
 
 
+#: Transfer syntaxes by SOP class, as proposed -> those of them that may be accepted.
+Narrow: TypeAlias = Callable[[Mapping[str, Sequence[str]]], Mapping[str, list[str]]]
+
 #: Answered by the upper layer itself (PS3.8 9.3.4).
 _NOT_WELL_FORMED = Refusal(
     (1, 1, 1),
@@ -101,12 +104,15 @@ class StoreSCP:
         admission: Admission,
         witness: Witness = nobody,
         users: Users | None = None,
+        narrow: Narrow | None = None,
     ) -> None:
+        """`narrow` says what may be accepted where that is not ours alone to say."""
         self._ae_title = ae_title
         self._users = users
         self._witness = witness
         self._receive = receive
         self._admission = admission
+        self._narrow = narrow
         self.ledger = Ledger(witness)
 
     def listen(
@@ -146,7 +152,8 @@ class StoreSCP:
         refusal = self._refusal(origin_of(assoc), assoc.certificate_names)
         refusal = refusal or self._refusal_of_user(assoc)
         if refusal is None:
-            assoc.acceptor.supported_contexts = _supported(assoc.requestor.requested_contexts)
+            requested = assoc.requestor.requested_contexts
+            assoc.acceptor.supported_contexts = _supported(requested, self._narrow)
             return
         self.ledger.reject(assoc, refusal)
         assoc.acse.send_reject(*refusal.code)
@@ -259,14 +266,18 @@ def _storage_classes() -> frozenset[str]:
     return frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
 
 
-def _supported(requested: list[PresentationContext]) -> list[PresentationContext]:
+def _supported(
+    requested: list[PresentationContext], narrow: Narrow | None
+) -> list[PresentationContext]:
     """Return what this association may use: exactly what was proposed, as far as we take it."""
     proposed: dict[str, list[str]] = {}
     for context in requested:
-        syntaxes = proposed.setdefault(str(context.abstract_syntax), [])
-        syntaxes += [str(uid) for uid in context.transfer_syntax if uid not in syntaxes]
+        abstract_syntax = str(context.abstract_syntax)
+        if accepts(abstract_syntax, _storage_classes()):
+            syntaxes = proposed.setdefault(abstract_syntax, [])
+            syntaxes += [str(uid) for uid in context.transfer_syntax if uid not in syntaxes]
+    allowed = narrow(proposed) if narrow is not None else proposed
     return [
         build_context(abstract_syntax, in_preferred_order(syntaxes))
-        for abstract_syntax, syntaxes in proposed.items()
-        if accepts(abstract_syntax, _storage_classes())
+        for abstract_syntax, syntaxes in allowed.items()
     ]

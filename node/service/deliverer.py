@@ -13,11 +13,16 @@ import time
 
 from node.delivery.loop import Loop
 from node.delivery.progress import Progress
-from node.delivery.schedule import Backoff
 from node.events import Witness
 from node.service.audit import Trail
 from node.service.bell import Bell
-from node.service.destinations import codec_workers, lanes, queued_destinations
+from node.service.destinations import (
+    backoff_of,
+    codec_workers,
+    driven_destinations,
+    lanes,
+    queued_destinations,
+)
 from node.service.syslog import Sender
 from node.settings import Settings
 from node.spool import Spool, State
@@ -51,11 +56,12 @@ class Deliverer:
             destination.name: Loop(
                 lanes=lanes(settings, destination, spool.disk, self._workers, witness),
                 spool=spool,
-                backoff=Backoff(destination.retry_seconds, destination.retry_max_seconds),
+                backoff=backoff_of(destination),
                 stop=self._stop,
             )
-            for destination in queued_destinations(settings)
+            for destination in driven_destinations(settings)
         }
+        self._fans_out_to = [destination.name for destination in queued_destinations(settings)]
         self._threads: list[threading.Thread] = []
         self._audit = (
             Sender(trail, settings.audit, settings.node.ae_title, spool.disk)
@@ -134,6 +140,11 @@ class Deliverer:
     def _fan_out(self) -> None:
         received = self._spool.received()
         while entries := list(itertools.islice(received, _AT_ONCE)):
-            self._spool.fan_out(entries, self._loops)
-            for loop in self._loops.values():
-                loop.ring()
+            self._spool.fan_out(entries, self._fans_out_to)
+            self._ring_loops()
+        # A relay that could not be reached has queued by itself.
+        self._ring_loops()
+
+    def _ring_loops(self) -> None:
+        for loop in self._loops.values():
+            loop.ring()

@@ -9,6 +9,8 @@ from node.delivery.archive import Archive
 from node.delivery.forward import Forward, Manner
 from node.delivery.loop import Destination
 from node.delivery.refusals import Refusals
+from node.delivery.relay import Relay
+from node.delivery.schedule import Backoff
 from node.errors import CannotWrite
 from node.events import Witness, nobody
 from node.network.store_scu import Peer
@@ -16,7 +18,7 @@ from node.pixels.policy import Run
 from node.pixels.workers import CodecWorkers, WorkerLimits
 from node.service.doors import tls_to
 from node.service.encoding import codec_of
-from node.settings import DiskDestination, NetworkDestination, Settings
+from node.settings import DestinationSettings, DiskDestination, NetworkDestination, Settings
 from node.spool import Disk
 
 
@@ -34,8 +36,22 @@ def peer_of(settings: Settings, destination: NetworkDestination) -> Peer:
 
 
 def queued_destinations(settings: Settings) -> list[DiskDestination | NetworkDestination]:
-    """Return the destinations that are served from the spool: all but a relay."""
+    """Return the destinations that everything received is queued for: all but a relay."""
     return [destination for destination in settings.destinations if destination != settings.relay]
+
+
+def driven_destinations(settings: Settings) -> list[DiskDestination | NetworkDestination]:
+    """Return the destinations that have a queue: a relay has one to fall back on."""
+    return [
+        destination
+        for destination in settings.destinations
+        if destination != settings.relay or falls_back(settings)
+    ]
+
+
+def falls_back(settings: Settings) -> bool:
+    """Tell whether what the relay cannot pass on is spooled."""
+    return settings.relay is not None and settings.relay.fallback == "spool"
 
 
 def require_writable(settings: Settings, disk: Disk) -> None:
@@ -88,6 +104,29 @@ def lanes(
         Forward(destination.name, peer, manner=manner, refusals=refusals, run=run, witness=witness)
         for _ in range(destination.associations)
     ]
+
+
+def relay_of(
+    settings: Settings, destination: NetworkDestination, run: Run, witness: Witness = nobody
+) -> Relay:
+    """Return what calls the relay while modalities wait."""
+    manner = manner_of(settings, destination, run)
+    encoded_in = [settings.compression.transfer_syntax_uid, destination.transfer_syntax_uid]
+    return Relay(
+        destination.name,
+        peer_of(settings, destination),
+        backoff_of(destination),
+        manner=manner,
+        encoded_in=[] if manner.native_only else [uid for uid in encoded_in if uid],
+        is_patient=falls_back(settings),
+        run=run,
+        witness=witness,
+    )
+
+
+def backoff_of(destination: DestinationSettings) -> Backoff:
+    """Return when a destination that failed is tried again."""
+    return Backoff(destination.retry_seconds, destination.retry_max_seconds)
 
 
 def manner_of(settings: Settings, destination: NetworkDestination, run: Run) -> Manner:

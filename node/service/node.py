@@ -105,7 +105,11 @@ class Node:
     @property
     def progress(self) -> dict[str, Progress]:
         """What was delivered, by destination, since the start."""
-        return self._deliverer.progress
+        queued, relayed = self._deliverer.progress, self._receiver.progress
+        return {
+            name: queued.get(name, Progress()).plus(relayed.get(name, Progress()))
+            for name in queued | relayed
+        }
 
     def __enter__(self) -> Node:
         return self.start()

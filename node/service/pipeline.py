@@ -1,8 +1,9 @@
 """What happens to a received instance: checked, encoded or kept, made safe, answered.
 
-`Pipeline.receive` returns when the instance is on stable storage in the spool and the bell was
-rung for the deliverer; it raises `InstanceRefused` where the instance is not taken, and then
-nothing of it is left. An encoder that fails costs compression, never the instance.
+`Pipeline.receive` returns when the instance is safe: on stable storage in the spool, with the bell
+rung for the deliverer (`Spooling`), or at the destination of a relay (`relaying`). It raises
+`InstanceRefused` where the instance is not taken, and then nothing of it is left. An encoder that
+fails costs compression, never the instance.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
+from typing import NamedTuple, Protocol
 
-from node.dicom import identity, uids
+from node.dicom import identity, status, uids
 from node.dicom.encoded import EncodedDataSet
 from node.dicom.part10 import FileMeta
 from node.errors import OutOfResources
@@ -28,38 +30,69 @@ from node.spool import Incoming, Spool
 log = logging.getLogger(__name__)
 
 
+class Reply(NamedTuple):
+    """What the requestor is answered about an instance that was written."""
+
+    status: int = status.SUCCESS
+    comment: str = ""
+
+
+class Ending(Protocol):
+    """What is done with an instance once it is written, before it is answered."""
+
+    def begin(self) -> Incoming:
+        """Start the file that it is written to."""
+
+    def finish(self, incoming: Incoming) -> Reply:
+        """Make it safe, here or elsewhere; raises OSError and `InstanceRefused`."""
+
+
+class Spooling:
+    """The usual ending: on stable storage in the spool, for the deliverer."""
+
+    def __init__(self, spool: Spool, bell: Bell) -> None:
+        self._spool = spool
+        self._bell = bell
+
+    def begin(self) -> Incoming:
+        """Start an entry."""
+        return self._spool.arrive()
+
+    def finish(self, incoming: Incoming) -> Reply:
+        """Commit it and wake the deliverer."""
+        incoming.commit()
+        self._bell.ring()
+        return Reply()
+
+
 class Pipeline:
-    """Received -> Compressed | Kept, in the thread that received. Safe to share."""
+    """Received -> Compressed | Kept -> its ending, in the thread that received. Safe to share."""
 
     def __init__(
-        self, spool: Spool, room: Room, options: Options, ae_title: str, bell: Bell
+        self, spool: Spool, room: Room, options: Options, ae_title: str, ending: Ending
     ) -> None:
         self._spool = spool
         self._room = room
         self._options = options
         self._ae_title = ae_title
-        self._bell = bell
+        self._ending = ending
 
     def receive(self, received: Received, data: ReceivedData) -> Answer:
-        """Make one instance safe. The result's status is Success."""
+        """Take one instance and return what is answered about it."""
         scanned = checked(received, data)
         try:
             self.require_room()
-            with self._spool.arrive() as incoming:
+            # A file that is not committed is gone when the block ends.
+            with self._ending.begin() as incoming:
                 began = time.perf_counter()
                 stored = self.write(received, scanned, data, incoming)
                 written = time.perf_counter()
-                incoming.commit()
+                reply = self._ending.finish(incoming)
                 timing = Timing(encode=written - began, store=time.perf_counter() - written)
         except OSError as failure:
             log.error("cannot store: %s", failure)
             raise OutOfResources(f"cannot store: {failure.strerror or failure}") from failure
-        self._bell.ring()
-        return Answer(stored=stored, timing=timing)
-
-    def ring(self) -> None:
-        """Wake the deliverer: an entry was committed."""
-        self._bell.ring()
+        return Answer(reply.status, reply.comment, stored, timing)
 
     def require_room(self) -> None:
         """Raise `OutOfResources` where nothing more may be written."""

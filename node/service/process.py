@@ -79,6 +79,7 @@ class Receiving:
             active_associations=self._receiver.associations,
             at_work=self._receiver.at_work,
             turned_away=self._receiver.turned_away,
+            destinations=self._receiver.progress,
             has_room=self._receiver.has_room(),
         )
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+from node.delivery.progress import Progress
 from node.delivery.relay import Relay
 from node.events import Witness, nobody
 from node.model import Received, Stored
@@ -23,11 +24,17 @@ from node.network.store_scp import Answer, Receive, StoreSCP
 from node.network.tally import OTHER, Tally
 from node.network.tls import server_context
 from node.service.bell import Bell
-from node.service.destinations import codec_workers, peer_of, queued_destinations
+from node.service.destinations import (
+    codec_workers,
+    driven_destinations,
+    falls_back,
+    queued_destinations,
+    relay_of,
+)
 from node.service.doors import Doors, tls_of, users_of
 from node.service.encoding import options_of
-from node.service.pipeline import Pipeline
-from node.service.relaying import RelayPipeline
+from node.service.pipeline import Ending, Pipeline, Spooling
+from node.service.relaying import Relaying
 from node.service.room import Room
 from node.settings import LimitSettings, Settings
 from node.spool import Spool
@@ -50,17 +57,20 @@ class Receiver:
         self._workers = codec_workers(settings)
         options = replace(options_of(settings.compression), run=self._workers)
         self._room = Room(spool, settings.spool)
-        pipeline = Pipeline(spool, self._room, options, settings.node.ae_title, bell)
-        receive: Receive = pipeline.receive
+        ending: Ending = Spooling(spool, bell)
         if settings.relay is not None:
-            peer = peer_of(settings, settings.relay)
-            self._relay = Relay(settings.relay.name, peer, self._workers, witness)
-            keep = bool(queued_destinations(settings))
-            receive = RelayPipeline(pipeline, spool, self._relay, keep=keep).receive
+            self._relay = relay_of(settings, settings.relay, self._workers, witness)
+            beside = [destination.name for destination in queued_destinations(settings)]
+            for destination in driven_destinations(settings):
+                spool.add_destination(destination.name)
+            ending = Relaying(spool, bell, self._relay, beside, falls_back=falls_back(settings))
+        pipeline = Pipeline(spool, self._room, options, settings.node.ae_title, ending)
+        narrow = self._relay.narrowed if self._relay is not None else None
+        receive: Receive = pipeline.receive
         if stored is not None:
             receive = _telling(stored, receive)
         users = users_of(settings.identity)
-        self._scp = StoreSCP(settings.node.ae_title, receive, self, witness, users)
+        self._scp = StoreSCP(settings.node.ae_title, receive, self, witness, users, narrow)
         self._servers: list[Server] = []
 
     def admits(
@@ -103,6 +113,11 @@ class Receiver:
     def tally(self) -> Tally:
         """What was received since the start."""
         return self._scp.ledger.tally
+
+    @property
+    def progress(self) -> dict[str, Progress]:
+        """What was relayed since the start, if there is a relay."""
+        return {self._relay.name: self._relay.progress} if self._relay is not None else {}
 
     @property
     def associations(self) -> int:

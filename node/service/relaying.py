@@ -1,59 +1,62 @@
-"""The pipeline of a relay: encoded on the way, answered with the destination's own status.
+"""How an instance is relayed: the destination's own status is the answer.
 
-Success here means that the destination said so. Nothing is kept, unless there are destinations
-beside the relay: what it took is then committed to the spool for them, before the answer. Where the
-relay cannot be reached, or takes the instance in no transfer syntax, the requestor is told A700
-and keeps it.
+Success means that the destination said so. Nothing is kept, unless there are destinations beside
+the relay: what it took is then committed to the spool for them, before the answer. Where the relay
+cannot be reached the requestor is told A700 and keeps the instance; with `falls_back` it is made
+safe in the queue of the relay and of the others instead, and Success means that. What the relay
+takes in no transfer syntax is answered with A700 in any case.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
+from node.delivery.forward import NotAccepted
 from node.delivery.relay import Relay
-from node.dicom import status
 from node.dicom.status import Category
-from node.errors import InstanceRefused, NodeError, OutOfResources
-from node.model import Received
-from node.network.data_set import ReceivedData
-from node.network.store_scp import Answer
-from node.service.pipeline import Pipeline, checked
-from node.spool import Spool
+from node.errors import NodeError, OutOfResources, PeerRefused, PeerUnreachable
+from node.service.bell import Bell
+from node.service.pipeline import Reply
+from node.spool import Draft, Incoming, Spool
 
 log = logging.getLogger(__name__)
-
 
 _TAKEN = frozenset({Category.SUCCESS, Category.WARNING, Category.DUPLICATE})
 
 
-class RelayPipeline:
-    """Received -> Compressed | Kept -> the destination, while the requestor waits."""
+class Relaying:
+    """The ending of a relay's pipeline."""
 
     def __init__(
-        self, pipeline: Pipeline, spool: Spool, relay: Relay, *, keep: bool = False
+        self, spool: Spool, bell: Bell, relay: Relay, beside: Sequence[str], *, falls_back: bool
     ) -> None:
-        self._pipeline = pipeline
         self._spool = spool
+        self._bell = bell
         self._relay = relay
-        self._keep = keep
+        self._beside = beside
+        self._falls_back = falls_back
 
-    def receive(self, received: Received, data: ReceivedData) -> Answer:
-        """Relay one instance and return what the destination answered."""
-        scanned = checked(received, data)
+    def begin(self) -> Incoming:
+        """Start a file that is thrown away unless it is kept."""
+        return self._spool.begin()
+
+    def finish(self, incoming: Incoming) -> Reply:
+        """Send what was written; raises `OutOfResources` where it cannot be sent."""
         try:
-            self._pipeline.require_room()
-            # A file that is not committed is gone when the block ends.
-            with self._spool.begin() as incoming:
-                stored = self._pipeline.write(received, scanned, data, incoming)
-                response = self._relay.send(incoming.path)
-                if self._keep and status.category(response.status) in _TAKEN:
-                    incoming.commit()
-                    self._pipeline.ring()
-        except InstanceRefused:
-            raise
-        except OSError as failure:
-            raise OutOfResources(f"cannot store: {failure.strerror or failure}") from failure
+            response = self._relay.send(incoming.path)
+        except (PeerUnreachable, PeerRefused) as failure:
+            if isinstance(failure, NotAccepted) or not self._falls_back:
+                raise OutOfResources(f"not relayed: {failure}") from failure
+            assert isinstance(incoming, Draft)  # `begin` makes no other
+            incoming.queue([self._relay.name, *self._beside])
+            self._relay.spooled()
+            self._bell.ring()
+            return Reply()
         except NodeError as failure:
             log.error("relay: %s", failure)
             raise OutOfResources(f"not relayed: {failure}") from failure
-        return Answer(response.status, response.comment, stored)
+        if self._beside and response.meaning in _TAKEN:
+            incoming.commit()
+            self._bell.ring()
+        return Reply(response.status, response.comment)

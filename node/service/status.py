@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from node.delivery.progress import Progress
 from node.service import exposure
-from node.service.destinations import queued_destinations
 from node.service.report import Report
 from node.service.room import Room
 from node.settings import DiskDestination, NetworkDestination, Settings
@@ -63,7 +62,7 @@ def snapshot(
     """Return what is known now: what the processes reported, and what the spool holds."""
     destinations = tuple(
         _destination(destination, spool, report.destinations.get(destination.name, Progress()))
-        for destination in queued_destinations(settings)
+        for destination in settings.destinations
     )
     expiries = exposure.expiries(settings)
     room = report.has_room and Room(spool, settings.spool).is_enough()

@@ -56,6 +56,7 @@ def conflicts(
     yield from _same_name(destinations)
     yield from _same_directory(destinations)
     yield from _second_relay(destinations)
+    yield from _fallback_of_a_forward(destinations)
     yield from _shrinking_retry(destinations)
 
 
@@ -193,6 +194,18 @@ def _second_relay(destinations: Sequence[Destination | None]) -> Iterator[Proble
                 'make one of them mode = "forward"',
             )
         first = first or destination.name
+
+
+def _fallback_of_a_forward(destinations: Sequence[Destination | None]) -> Iterator[Problem]:
+    for index, destination in enumerate(destinations):
+        if not isinstance(destination, NetworkDestination) or destination.mode == "relay":
+            continue
+        if destination.fallback != "none":
+            yield Problem(
+                (("destination", index, "fallback"), ("destination", index, "mode")),
+                f"fallback is for a relay, and destination {quoted(destination.name)} is none",
+                'what is forwarded is spooled always: leave it out, or set mode = "relay"',
+            )
 
 
 def _shrinking_retry(destinations: Sequence[Destination | None]) -> Iterator[Problem]:

@@ -451,6 +451,12 @@ class NetworkDestination(DestinationSettings):
         '"forward" keeps the instance safe here and sends it when it can. "relay" sends it while '
         "the modality waits, answers with this destination's own status, and keeps nothing.",
     )
+    fallback: Literal["none", "spool"] = setting(
+        "none",
+        'What a relay does when its destination cannot be reached: "none" answers A700, so that '
+        'the modality sends again. "spool" keeps the instance safe here, answers Success and '
+        "sends it later.",
+    )
     calling_ae_title: AETitle | None = setting(
         None,
         "The AE title to call ourselves.",

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from node.spool.durable import NO_LINKS, Disk, Durability
     from node.spool.entries import Entry, FailedEntry, Recovered, TakenOver, received_at
-    from node.spool.incoming import Incoming
+    from node.spool.incoming import Draft, Incoming
     from node.spool.spool import Spool
     from node.spool.states import State
 
 __all__ = [
     "NO_LINKS",
     "Disk",
+    "Draft",
     "Durability",
     "Entry",
     "FailedEntry",
@@ -34,7 +35,7 @@ __all__ = [
 _MODULES = {
     "node.spool.durable": ("NO_LINKS", "Disk", "Durability"),
     "node.spool.entries": ("Entry", "FailedEntry", "Recovered", "TakenOver", "received_at"),
-    "node.spool.incoming": ("Incoming",),
+    "node.spool.incoming": ("Draft", "Incoming"),
     "node.spool.spool": ("Spool",),
     "node.spool.states": ("State",),
 }

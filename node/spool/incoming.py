@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 
@@ -67,6 +68,22 @@ class Incoming:
 
 class Draft(Incoming):
     """In `incoming`: nothing was promised of it before it is elsewhere."""
+
+    def queue(self, destinations: Collection[str]) -> None:
+        """Make the entry durable in the queues of these destinations alone, which must exist.
+
+        When this returns, Success may be said. Where it raises OSError the entry may be in some of
+        them, and then goes to those though its sender was told otherwise: the same content again.
+        """
+        state = after(State.INCOMING, Step.QUEUE)
+        assert state is not None
+        self._disk.sync_file(self.file.fileno())
+        queues = [self._place.parent.parent / state / name for name in destinations]
+        for folder in queues:
+            self._disk.link(self.path, folder / self._place.name)
+            self._disk.sync_folder(folder)
+        self._is_committed = True
+        self._disk.remove(self.path)
 
     def _give_place(self) -> None:
         assert after(State.INCOMING, Step.COMMIT) is State.RECEIVED

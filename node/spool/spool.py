@@ -62,7 +62,7 @@ class Spool:
         """Where files that are still being received may be put; a restart empties it."""
         return self.root / State.INCOMING
 
-    def begin(self) -> Incoming:
+    def begin(self) -> Draft:
         """Start a new entry, which may still be discarded when it is whole."""
         slot = f"{os.getpid():07d}-{next(self._counter):09d}"
         name = received_name(time.time_ns(), slot)

@@ -33,6 +33,7 @@ class Step(enum.Enum):
     """What can happen to an entry."""
 
     COMMIT = "commit"
+    QUEUE = "queue"
     DISCARD = "discard"
     FAN_OUT = "fan out"
     DELIVERED = "delivered"
@@ -46,6 +47,8 @@ class Step(enum.Enum):
 STEPS: dict[tuple[State, Step], State | None] = {
     (State.INCOMING, Step.COMMIT): State.RECEIVED,
     (State.INCOMING, Step.DISCARD): None,
+    # Of a relay that cannot be reached: for some destinations alone, without fan-out.
+    (State.INCOMING, Step.QUEUE): State.QUEUED,
     (State.ARRIVING, Step.COMMIT): State.RECEIVED,
     (State.ARRIVING, Step.DISCARD): None,
     (State.RECEIVED, Step.FAN_OUT): State.QUEUED,

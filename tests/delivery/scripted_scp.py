@@ -76,8 +76,8 @@ class ScriptedSCP:
             threading.Thread(target=self._play, args=(connection, part), daemon=True).start()
 
     def _play(self, connection: socket.socket, part: Part) -> None:
-        connection.settimeout(PATIENCE)
         with connection, contextlib.suppress(OSError, EOFError):
+            connection.settimeout(PATIENCE)
             _Actor(self, connection, part).play()
 
 
