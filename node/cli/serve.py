@@ -43,6 +43,10 @@ def serve(
         str | None,
         typer.Option(help="fsync: Success survives a power cut; none: for scratch nodes."),
     ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="What encodes RLE Lossless: dcmpress, pylibjpeg, gdcm, pydicom."),
+    ] = None,
     any_peer: Annotated[
         bool, typer.Option("--any-peer", help="Let anyone send who can reach the port.")
     ] = False,
@@ -60,6 +64,7 @@ def serve(
         "node.any_peer": any_peer or None,
         "status.port": status_port,
         "spool.durability": durability,
+        "compression.encoder": encoder,
         "destination": command_line_destinations(store, to or (), relay),
     }
 

@@ -120,9 +120,10 @@ def plain_vrs() -> tuple[Mapping[int, bytes], Mapping[int, bytes]]:
         vr = b"OW" if written in _OTHER_WORD_IN_IMPLICIT else written.encode()
         if vr != b"SQ" and (vr in SHORT_FORM or vr in LONG_FORM):
             table = short_form if vr in SHORT_FORM else long_form
-            table.update((raw_tag(tag, "<"), vr) for tag in _tags(written))
+            table.update(dict.fromkeys(_raw_tags(written), vr))
     # Group Length (gggg,0000) is UL in every group (PS3.5 7.2); its raw tag is the group.
-    short_form.update(dict.fromkeys({tag >> 16 for tag in _vrs()}, b"UL"))
+    groups = {tag & 0xFFFF for written in vr_table.TAGS for tag in _raw_tags(written)}
+    short_form.update(dict.fromkeys(groups, b"UL"))
     del short_form[raw_tag(_PIXEL_REPRESENTATION, "<")]
     return MappingProxyType(short_form), MappingProxyType(long_form)
 
@@ -131,6 +132,13 @@ def _tags(vr: str) -> tuple[int, ...]:
     """Return all tags that have a VR."""
     digits = bytes.fromhex(vr_table.TAGS[vr])
     return struct.unpack(f">{len(digits) // 4}L", digits)
+
+
+def _raw_tags(vr: str) -> Iterator[int]:
+    """Yield all tags that have a VR, as they lie in little endian; this has to be fast."""
+    digits = bytes.fromhex(vr_table.TAGS[vr])
+    halves = iter(struct.unpack(f">{len(digits) // 2}H", digits))
+    return (element << 16 | group for group, element in zip(halves, halves, strict=True))
 
 
 @functools.cache

@@ -19,7 +19,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from node.dicom.layout import Buffer
-from node.dicom.uids import JPEG_2000_LOSSLESS, JPEG_LS_LOSSLESS, RLE_LOSSLESS, name_of
+from node.dicom.uids import (
+    HTJ2K_LOSSLESS,
+    JPEG_2000_LOSSLESS,
+    JPEG_LS_LOSSLESS,
+    RLE_LOSSLESS,
+    name_of,
+)
 from node.errors import BadConfiguration, CodecFailed, DecodingFailed, EncodingFailed
 from node.pixels import rle
 from node.pixels.policy import Options, PixelLayout
@@ -43,7 +49,11 @@ class Codec:
 
 
 #: What encodes the others than RLE Lossless, for which the settings name an encoder.
-_PLUGIN = {JPEG_LS_LOSSLESS: "pyjpegls", JPEG_2000_LOSSLESS: "pylibjpeg"}
+_PLUGIN = {
+    JPEG_LS_LOSSLESS: "pyjpegls",
+    JPEG_2000_LOSSLESS: "pylibjpeg",
+    HTJ2K_LOSSLESS: "imagecodecs",
+}
 
 #: The distributions that bring an encoder.
 _EXTRA = {
@@ -51,6 +61,7 @@ _EXTRA = {
     (RLE_LOSSLESS, "pylibjpeg"): "pylibjpeg-rle",
     (JPEG_LS_LOSSLESS, "pyjpegls"): "pyjpegls",
     (JPEG_2000_LOSSLESS, "pylibjpeg"): "pylibjpeg-openjpeg",
+    (HTJ2K_LOSSLESS, "imagecodecs"): "imagecodecs",
 }
 
 
@@ -84,6 +95,8 @@ def _is_ours(options: Options) -> bool:
 
 
 def _rle_codec(layout: PixelLayout, options: Options) -> Codec:
+    if layout.bits_allocated == 1:
+        return _one_bit_codec(layout, options)
     frame = frame_layout(layout)
 
     def is_same(encoded: Buffer, native: Buffer) -> bool:
@@ -95,6 +108,33 @@ def _rle_codec(layout: PixelLayout, options: Options) -> Codec:
         encode=lambda native: rle.encode(native, frame),
         decode=lambda encoded: rle.decode(encoded, frame),
         is_same=is_same,
+        planar_configuration=1,
+    )
+
+
+def _one_bit_codec(layout: PixelLayout, options: Options) -> Codec:
+    """As for 8 bits: a Composite Pixel Code is padded to a whole byte with zeros (PS3.5 G.2).
+
+    CP 2301 says that this holds for one bit too; pydicom 3.1 reads it so (its pull request 2266).
+    """
+    import numpy as np
+
+    by_byte = _rle_codec(replace(layout, bits_allocated=8), options)
+
+    def unpacked(native: Buffer) -> bytes:
+        # The first pixel is in the least significant bit (PS3.5 8.1.1, D).
+        return np.unpackbits(np.frombuffer(native, np.uint8), bitorder="little").tobytes()
+
+    def decode(encoded: Buffer) -> bytes:
+        pixels = np.frombuffer(by_byte.decode(encoded), np.uint8)
+        if pixels.max() > 1:
+            raise DecodingFailed("a pixel of one bit is more than 1")
+        return np.packbits(pixels, bitorder="little").tobytes()
+
+    return Codec(
+        encode=lambda native: by_byte.encode(unpacked(native)),
+        decode=decode,
+        is_same=lambda encoded, native: by_byte.is_same(encoded, unpacked(native)),
         planar_configuration=1,
     )
 
@@ -112,21 +152,30 @@ def frame_layout(layout: PixelLayout) -> rle.FrameLayout:
 
 def _pydicom_encoder(options: Options) -> tuple[Encoder, str]:
     """Return pydicom's encoder and the name of the plugin to use with it."""
-    from pydicom.pixels.encoders.base import get_encoder
-    from pydicom.uid import UID
-
-    uid = UID(options.transfer_syntax_uid)
+    uid = options.transfer_syntax_uid
     plugin = _PLUGIN.get(uid, options.encoder)
     try:
-        encoder = get_encoder(uid)
+        encoder = _encoder_of(uid)
     except NotImplementedError:
-        raise BadConfiguration(f"no encoder for {uid.name} exists in this version") from None
+        raise BadConfiguration(f"no encoder for {name_of(uid)} exists in this version") from None
     if plugin not in encoder.available_plugins:
         known = ", ".join([*encoder.available_plugins]) or "none"
         package = _EXTRA.get((uid, plugin))
         advice = f"pip install {package}" if package else f"choose one of: {known}"
-        raise BadConfiguration(f"encoder {plugin!r} for {uid.name} is not installed: {advice}")
+        raise BadConfiguration(f"encoder {plugin!r} for {name_of(uid)} is not installed: {advice}")
     return encoder, plugin
+
+
+def _encoder_of(transfer_syntax_uid: str) -> Encoder:
+    """Return pydicom's encoder, or ours where pydicom has none; NotImplementedError for none."""
+    if transfer_syntax_uid == HTJ2K_LOSSLESS:
+        from node.pixels import htj2k
+
+        return htj2k.encoder()
+    from pydicom.pixels.encoders.base import get_encoder
+    from pydicom.uid import UID
+
+    return get_encoder(UID(transfer_syntax_uid))
 
 
 def _pydicom_codec(layout: PixelLayout, options: Options) -> Codec:
@@ -164,10 +213,7 @@ def encode_frame(
     """Encode one native frame of `layout` with a plugin of pydicom's encoders."""
     # Planes that pydicom's encoders are given come out as other pixels; pixel by pixel is right.
     description = _described(replace(layout, planar_configuration=0))
-    from pydicom.pixels.encoders.base import get_encoder
-    from pydicom.uid import UID
-
-    encoder = get_encoder(UID(transfer_syntax_uid))
+    encoder = _encoder_of(transfer_syntax_uid)
     try:
         return encoder.encode(_interleaved(native, layout), encoding_plugin=plugin, **description)
     except Exception as failure:

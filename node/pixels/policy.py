@@ -31,6 +31,15 @@ _RLE_PROFILES: tuple[_Profile, ...] = (
     ("RGB", 3, (0,), (8, 16), range(1, 17)),
 )
 
+#: Of PS3.5 Table 8.2.14-1, what the encoder takes without a colour transform.
+_HTJ2K_PROFILES: tuple[_Profile, ...] = (
+    ("MONOCHROME1", 1, (0, 1), (8, 16), range(1, 17)),
+    ("MONOCHROME2", 1, (0, 1), (8, 16), range(1, 17)),
+    ("PALETTE COLOR", 1, (0,), (8, 16), range(1, 17)),
+    ("RGB", 3, (0,), (8, 16), range(1, 17)),
+    ("YBR_FULL", 3, (0,), (8, 16), range(1, 17)),
+)
+
 Verify: TypeAlias = bool | Literal["independent"]
 
 
@@ -166,8 +175,7 @@ def describe(facts: PixelFacts) -> PixelLayout | None:
 
 def _refusal(layout: PixelLayout, options: Options) -> KeepReason | None:
     if layout.bits_allocated == 1:
-        # CP 2301 allows it in RLE; few decoders read it yet.
-        return KeepReason.ONE_BIT
+        return None if _one_bit_is_wanted(layout, options) else KeepReason.ONE_BIT
     if layout.photometric_interpretation.endswith(("_422", "_420")):
         # Two or four pixels share their chroma: native frames are not Rows x Columns x Samples
         # long (PS3.3 C.7.6.3.1.2), and RLE has no such form.
@@ -180,6 +188,17 @@ def _refusal(layout: PixelLayout, options: Options) -> KeepReason | None:
         possible = segments <= 15 and layout.bits_allocated in (8, 16, 32, 64)
         return None if possible else KeepReason.NOT_IN_TABLE
     return None if _in_table(layout, options) else KeepReason.NOT_IN_TABLE
+
+
+def _one_bit_is_wanted(layout: PixelLayout, options: Options) -> bool:
+    """CP 2301 allows one bit in RLE, and few decoders read it yet, so it has to be asked for.
+
+    Native frames follow each other without a gap (PS3.5 8.1.1), so that one may begin within a
+    byte: those stay as they are.
+    """
+    is_asked_for = options.beyond_table and options.encoder == "dcmpress"
+    begins_at_bytes = layout.rows * layout.columns % 8 == 0 and layout.samples_per_pixel == 1
+    return is_asked_for and begins_at_bytes and options.transfer_syntax_uid == uids.RLE_LOSSLESS
 
 
 def _in_table(layout: PixelLayout, options: Options) -> bool:
@@ -199,6 +218,8 @@ def _profiles(transfer_syntax_uid: str) -> Iterable[_Profile]:
     """Return the lines of the table for a transfer syntax, as tuples."""
     if transfer_syntax_uid == uids.RLE_LOSSLESS:
         return _RLE_PROFILES
+    if transfer_syntax_uid == uids.HTJ2K_LOSSLESS:
+        return _HTJ2K_PROFILES
     from pydicom.pixels.encoders.base import ENCODING_PROFILES  # its encoders bring pydicom anyway
     from pydicom.uid import UID
 

@@ -12,6 +12,7 @@ under way is finished before.
 from __future__ import annotations
 
 import contextlib
+import gc
 import mmap
 import os
 import pickle
@@ -94,6 +95,7 @@ class _Workers:
         for first in range(0, len(tasks), self._chunk):
             os.write(given, _ORDER.pack(first))
         os.close(given)
+        gc.freeze()  # so that workers share what there is: collecting would write to all of it
         #: Where each worker answers, and its process.
         self._running: dict[int, int] = {}
         for _ in range(jobs):

@@ -359,6 +359,7 @@ class CompressionSettings(Section):
         "dcmpress",
         "Which implementation encodes RLE Lossless; ours is the fastest. The other transfer "
         "syntaxes have one encoder each.",
+        option="--encoder",
     )
     verify: Literal[True, False, "independent"] = setting(
         True,

@@ -438,3 +438,30 @@ def test_the_corpus_comes_back(tmp_path, counted):
             compared += 1
     assert compared > 100
     counted.append(f"compress: {compared} files of the corpus are smaller and decode the same")
+
+
+@pytest.mark.parametrize(
+    "words", [["serve", "--port", "0", "--status-port", "0"], ["compress", str(CT), "--dry-run"]]
+)
+def test_an_encoder_that_is_not_installed_is_said_at_start(tmp_path, words):
+    code = (
+        "import sys; sys.modules['gdcm'] = None; from node.cli import main; "
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, *words, "--encoder", "gdcm"]
+    shown = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"XDG_STATE_HOME": str(tmp_path)},
+        timeout=60,
+    )
+    assert shown.returncode == 78, shown.stderr
+    assert "pip install python-gdcm" in shown.stderr
+
+
+def test_an_encoder_that_there_is_not_is_said_at_start(capsys):
+    assert main(["serve", "--encoder", "nobody"]) == 78
+    assert "--encoder nobody" in capsys.readouterr().err
+    assert main(["compress", str(CT), "--dry-run", "--encoder", "nobody"]) == 2
