@@ -53,7 +53,6 @@ def conflicts(
             )
         yield from _tls_to(destinations, tls)
     yield from _known_by_nothing(peers, tls)
-    yield from _same_name(destinations)
     yield from _same_directory(destinations)
     yield from _second_relay(destinations)
     yield from _fallback_of_a_forward(destinations)
@@ -154,17 +153,21 @@ def _known_by_nothing(peers: Sequence[Peer | None], tls: TLSSettings | None) -> 
             )
 
 
-def _same_name(destinations: Sequence[Destination | None]) -> Iterator[Problem]:
+def same_names(names: Sequence[object]) -> Iterator[Problem]:
+    """Yield every name of a destination that one before it has; what is no text is passed over.
+
+    Apart from `conflicts`, as a destination that is broken otherwise may still have a name.
+    """
     seen: set[str] = set()
-    for index, destination in enumerate(destinations):
-        if destination is None:
+    for index, name in enumerate(names):
+        if not isinstance(name, str):
             continue
-        if destination.name in seen:
+        if name in seen:
             yield Problem(
                 (("destination", index, "name"),),
-                f"a destination before this one has the name {quoted(destination.name)} too",
+                f"a destination before this one has the name {quoted(name)} too",
             )
-        seen.add(destination.name)
+        seen.add(name)
 
 
 def _same_directory(destinations: Sequence[Destination | None]) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from node.settings.conflicts import conflicts
+from node.settings.conflicts import conflicts, same_names
 from node.settings.locate import KeyPath
 from node.settings.problems import Aspect, Problem
 from node.settings.schema import (
@@ -53,12 +53,21 @@ def validate(values: Mapping[str, Any]) -> tuple[Settings | None, Problems]:
     problems += conflicts(
         parts["node"], peers, destinations, parts["status"], parts["tls"], parts["identity"]
     )
+    problems += same_names(_names(values))
     if problems:
         return None, problems
     parts["peers"] = tuple(peers)
     if destinations:  # without any, the default one stands
         parts["destinations"] = tuple(destinations)
     return Settings.model_validate(parts), []
+
+
+def _names(values: Mapping[str, Any]) -> list[object]:
+    """Return the names of the destinations, as they are written, broken ones too."""
+    tables = values.get("destination", [])
+    if not isinstance(tables, list):
+        return []
+    return [table.get("name") if isinstance(table, dict) else None for table in tables]
 
 
 def _elements(

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ConfigDict, model_validator
 
-from node.settings.conflicts import conflicts
+from node.settings.conflicts import conflicts, same_names
 from node.settings.schema import (
     AuditSettings,
     CompressionSettings,
@@ -61,7 +61,8 @@ class Settings(Section):
         found = conflicts(
             self.node, self.peers, self.destinations, self.status, self.tls, self.identity
         )
-        if sentences := [conflict.sentence for conflict in found]:
+        names = same_names([destination.name for destination in self.destinations])
+        if sentences := [conflict.sentence for conflict in (*found, *names)]:
             raise ValueError("; ".join(sentences))
         return self
 
