@@ -20,6 +20,8 @@ SUMMARIES = {
     "serve": "Run a node: receive, compress, keep, forward.",
     "check": "Find every error in a settings file.",
     "config": "Show the settings: those that hold, or all there are.",
+    "status": "Tell what the node is doing.",
+    "doctor": "Look at this machine and at destinations; say what to do where something is wrong.",
     "queue": "Look at what waits or failed; try it again, drop it, pause a destination.",
     "echo": "Ask a peer whether it is there (C-ECHO).",
     "send": "Send files and folders to a peer (C-STORE).",

@@ -73,4 +73,4 @@ def serve(
 
     first = settings()
     logs.configure(first.log)
-    Supervisor(first, settings).run()
+    Supervisor(first, settings, config).run()

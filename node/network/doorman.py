@@ -52,6 +52,17 @@ _PAUSE_SECONDS: Final = 0.1
 _LOG_SECONDS: Final = 60.0
 _MOST_LOGGED_PEERS: Final = 256
 
+#: What an administrator can do about it.
+_MENDS: Final = {
+    "association limit": "raise limits.associations or limits.associations_per_peer if it may "
+    "have more at the same time",
+    "the node is stopping": "it may try again in a moment",
+    "not a DICOM request": "another protocol came to this port, or TLS to one without or none to "
+    "one with",
+    "no descriptor left": "let the service open more files (LimitNOFILE=), or lower "
+    "limits.associations",
+}
+
 _WATCHED: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -344,4 +355,5 @@ class Doorman:
         self._logged.move_to_end((peer, why))
         while len(self._logged) > _MOST_LOGGED_PEERS:
             self._logged.popitem(last=False)
-        LOGGER.warning("turned away %s: %s (%d so far)", peer, why, self.turned_away[why])
+        mend = f"; {_MENDS[why]}" if why in _MENDS else ""
+        LOGGER.warning("turned away %s: %s (%d so far)%s", peer, why, self.turned_away[why], mend)

@@ -87,6 +87,9 @@ class Admission(Protocol):
     ) -> bool:
         """Tell whether this peer may send; the names are what its TLS certificate proves."""
 
+    def places_of(self, calling_ae_title: str) -> list[str]:
+        """Return from where one who calls itself so may send, in words; nothing where nowhere."""
+
     def peer_name(self, calling_ae_title: str) -> str:
         """Return as whom its instances are counted: one of a few names."""
 
@@ -173,16 +176,28 @@ class StoreSCP:
             )
         names = certificate_names
         if not self._admission.admits(origin.calling_ae_title, origin.address, names):
-            shown = f"; its certificate is {', '.join(sorted(names))}" if names else ""
-            return Refusal(
-                (1, 1, 3),
-                "not in the list of peers",
-                "if it may send, add a [[peer]] with "
-                f'ae_title = "{origin.calling_ae_title}", address = "{origin.address}"{shown}',
-            )
+            return self._unknown(origin, names)
         if not self._admission.has_room():
             return Refusal((2, 3, 1), "free disk space is below the reserve", "make room")
         return None
+
+    def _unknown(self, origin: Origin, names: frozenset[str]) -> Refusal:
+        """Tell one whom nobody listed from one who comes from elsewhere than it should."""
+        shown = f"; its certificate is {', '.join(sorted(names))}" if names else ""
+        title, places = origin.calling_ae_title, self._admission.places_of(origin.calling_ae_title)
+        if places:
+            return Refusal(
+                (1, 1, 3),
+                "known, but not from there",
+                f"{title} is known, but from {' and '.join(places)}, not from {origin.address}: "
+                f"change its [[peer]], or find out who calls itself {title}{shown}",
+            )
+        return Refusal(
+            (1, 1, 3),
+            "not in the list of peers",
+            f'if it may send, add a [[peer]] with ae_title = "{title}", '
+            f'address = "{origin.address}"{shown}',
+        )
 
     def _refusal_of_user(self, assoc: Any) -> Refusal | None:
         """Check the user's identity, where that is asked for; answer it where it is good.

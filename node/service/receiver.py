@@ -79,6 +79,10 @@ class Receiver:
         """Tell whether this peer may send."""
         return self._settings.admits(calling_ae_title, address, certificate_names)
 
+    def places_of(self, calling_ae_title: str) -> list[str]:
+        """Return from where one who calls itself so may send."""
+        return self._settings.places_of(calling_ae_title)
+
     def peer_name(self, calling_ae_title: str) -> str:
         """Return the AE title where it is in the list of peers."""
         return self._settings.peer_name(calling_ae_title) or OTHER

@@ -25,6 +25,12 @@ def takes(free: float, reserve: float, *, was_taking: bool) -> bool:
     return free > (reserve if was_taking else reserve * AGAIN)
 
 
+def reserve_of(disk: os.statvfs_result, settings: SpoolSettings) -> float:
+    """Return how many bytes are to stay free on a disk."""
+    share = disk.f_blocks * disk.f_frsize * settings.reserve_percent / 100
+    return max(settings.reserve_bytes, share)
+
+
 class Room:
     """The space on the spool's disk. Safe to share between threads."""
 
@@ -41,8 +47,7 @@ class Room:
         except OSError:
             return False
         free = disk.f_bavail * disk.f_frsize
-        share = disk.f_blocks * disk.f_frsize * self._settings.reserve_percent / 100
-        reserve = max(self._settings.reserve_bytes, share)
+        reserve = reserve_of(disk, self._settings)
         with self._lock:
             taking = takes(free, reserve, was_taking=self._was_taking)
             if taking is not self._was_taking:

@@ -21,13 +21,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 from node import __version__
 from node.errors import BadConfiguration, NodeError
 from node.events import NodeStarted, NodeStopped, ProcessDied, SettingsRefused, SettingsReloaded
 from node.pixels.codecs import in_use
-from node.service import children, exposure, systemd
+from node.service import children, exposure, memory, systemd
 from node.service.audit import open_trail
 from node.service.bell import Bell
 from node.service.children import DELIVERER, RECEIVER, Child, Throttle
@@ -57,11 +58,15 @@ _TURN_SECONDS = 0.1
 class Supervisor:
     """One running node: call `run`."""
 
-    def __init__(self, settings: Settings, reload: Callable[[], Settings]) -> None:
+    def __init__(
+        self, settings: Settings, reload: Callable[[], Settings], config: Path | None = None
+    ) -> None:
+        """`reload` reads the settings again, from `config` where there is such a file."""
         check_codecs(settings)
         require_usable(settings)
         self._settings = settings
         self._reload = reload
+        self._config = config
         self._spool = open_spool(settings, create=True)
         self._lock = self._spool.lock()
         require_writable(settings, self._spool.disk)
@@ -100,6 +105,7 @@ class Supervisor:
                 self._recovered.received,
             )
         log.info("pixel data is encoded as %s", in_use(options_of(self._settings.compression)))
+        log.info("%s", memory.sentence(self._settings))
         self._say_how_open_it_is()
         self._handle_signals()
         self._trail.record(NodeStarted(version=__version__, address=join_host_port(*self.address)))
@@ -240,7 +246,7 @@ class Supervisor:
             self._trail.record(SettingsRefused(cause=str(failure)))
             return
         systemd.notify("RELOADING=1")
-        log.info("settings read again")
+        log.info("%s", _what_changed(self._settings, settings, self._config))
         self._settings = settings
         self._trail = open_trail(settings)
         self._trail.record(SettingsReloaded())
@@ -303,3 +309,16 @@ class Supervisor:
 
 def _speaks_tls(settings: Settings) -> tuple[bool, int | None]:
     return settings.tls.certificate is not None, settings.tls.port
+
+
+def _what_changed(old: Settings, new: Settings, config: Path | None) -> str:
+    """Say what a reload did. Certificates are read again whatever else changed."""
+    if config is None:
+        return (
+            "there is no settings file to read again; certificates are. Options and variables "
+            "only change with a restart"
+        )
+    before, after = old.tables(), new.tables()
+    changed = ", ".join(name for name in after if before[name] != after[name])
+    what = f"changed: {changed}" if changed else "nothing has changed"
+    return f"settings read again from {config}, {what}"

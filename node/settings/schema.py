@@ -38,6 +38,7 @@ from node.settings.values import (
     check_network,
     check_path,
     check_transfer_syntax,
+    in_short,
     is_loopback,
     split_host_port,
 )
@@ -182,6 +183,12 @@ class Peer(Section):
         values="name or fingerprint",
         example="ct1.hospital.example",
     )
+
+    @property
+    def whence(self) -> str:
+        """From where it may send, in words."""
+        place = "anywhere" if self.address is None else in_short(self.address)
+        return f"{place} with the certificate {self.certificate}" if self.certificate else place
 
     def admits(
         self, calling_ae_title: str, address: str, certificate_names: Set[str] = frozenset()

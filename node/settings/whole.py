@@ -100,6 +100,10 @@ class Settings(Section):
             return True  # without a list we listen on loopback only: `conflicts` sees to it
         return any(peer.admits(calling_ae_title, address, certificate_names) for peer in self.peers)
 
+    def places_of(self, calling_ae_title: str) -> list[str]:
+        """Return from where, or with what, a requestor with that title may send; in words."""
+        return [peer.whence for peer in self.peers if peer.ae_title == calling_ae_title]
+
     def peer_name(self, calling_ae_title: str) -> str | None:
         """Return that title where it is in the list of peers."""
         known = any(peer.ae_title == calling_ae_title for peer in self.peers)
