@@ -144,8 +144,10 @@ class Server:
         try:
             with RawPeer(self.address) as peer:
                 peer.sock.settimeout(seconds)
-                peer.send([associate_rq(called=AE_TITLE.encode()), message(3, echo_rq())])
-                answers = [peer.receive(), peer.receive()]
+                peer.send([associate_rq(called=AE_TITLE.encode())])
+                answers = [peer.receive()]
+                peer.send([message(3, echo_rq())])
+                answers.append(peer.receive())
                 peer.send([RELEASE_RQ])
                 peer.receive()
                 return answers == ["A-ASSOCIATE-AC", status(0)]
