@@ -32,6 +32,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
 )
 
+from node.network.data_set import Assembly
 from node.service.node import Node
 from node.settings import Peer
 
@@ -303,6 +304,29 @@ def test_a_write_that_fails_is_said(tmp_path: Path, start_node: StartNode) -> No
         assert visible(node, tmp_path / "disk") == []
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert send(node.address[1], ds) == 0
+
+
+@pytest.mark.parametrize(
+    "ds", [noisy(), instances.image(rows=400, columns=400)], ids=["kept", "encoded"]
+)
+def test_a_disk_that_gives_back_other_bytes_of_a_large_instance(
+    ds: Dataset, tmp_path: Path, start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is spilled while it arrives is compared with what arrived."""
+    node = start_node(disk(tmp_path / "disk"), limits={"memory_bytes": 0})
+    real = Assembly._write_all
+
+    def lying(self: Assembly, data: memoryview) -> None:
+        at = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        real(self, data)
+        if at <= 100_000 < at + len(data):
+            os.pwrite(self._descriptor, bytes([data[100_000 - at] ^ 1]), 100_000)
+
+    monkeypatch.setattr(Assembly, "_write_all", lying)
+    assert send(node.address[1], ds) == 0xA700
+    assert visible(node, tmp_path / "disk") == []
+    monkeypatch.undo()
     assert send(node.address[1], ds) == 0
 
 

@@ -17,6 +17,7 @@ import fcntl
 import mmap
 import os
 import uuid
+import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,8 @@ from node.pixels.mapped import release
 
 #: Smaller fragments are gathered before they are written: 16 KiB PDUs cost no call each.
 _WRITE_BYTES: Final = 64 * KIB
+#: Of a spill file so much is read at a time.
+_READ_BYTES: Final = 16 * 1024 * KIB
 
 
 class TooMuch(Exception):
@@ -48,6 +51,7 @@ class ReceivedData:
         nbytes: int,
         path: Path | None = None,
         descriptor: int = -1,
+        crc32: int = 0,
     ) -> None:
         self._pool = pool
         self._block: bytearray | None = block
@@ -56,6 +60,7 @@ class ReceivedData:
         self.nbytes = nbytes
         self.path = path
         self.descriptor = descriptor
+        self._crc32 = crc32
 
     @property
     def buffer(self) -> memoryview:
@@ -73,6 +78,21 @@ class ReceivedData:
         """Say that these bytes will not be needed again: those of a spill file leave memory."""
         if self._map is not None:
             release(self._map, start, end)
+
+    def is_as_it_arrived(self, crc32: int | None = None) -> bool:
+        """Tell whether a spill file holds what was written to it: a disk may give back other bytes.
+
+        `crc32` is that of the bytes as the caller has read them; without it they are read again.
+        """
+        if self.path is None:
+            return True
+        if crc32 is None:
+            crc32 = 0
+            for start in range(0, self.nbytes, _READ_BYTES):
+                end = min(start + _READ_BYTES, self.nbytes)
+                crc32 = zlib.crc32(self.buffer[start:end], crc32)
+                self.release(start, end)
+        return crc32 == self._crc32
 
     def as_stream(self) -> BytesIO:
         """Return a copy of the bytes as pynetdicom's events expect them."""
@@ -113,6 +133,7 @@ class Assembly:
         self._path: Path | None = None
         self._descriptor = -1
         self._discarded = 0
+        self._crc32 = 0
         self.nbytes = 0
         self.failure: InstanceRefused | None = None
 
@@ -159,7 +180,9 @@ class Assembly:
         if self.failure is not None:
             return None
         self._view.release()
-        data = ReceivedData(self._pool, self._block, self.nbytes, self._path, self._descriptor)
+        data = ReceivedData(
+            self._pool, self._block, self.nbytes, self._path, self._descriptor, self._crc32
+        )
         self._path, self._descriptor = None, -1
         return data
 
@@ -248,6 +271,7 @@ class Assembly:
 
     def _write_all(self, data: memoryview) -> None:
         """Write to the file. A full disk is an answer, not a broken line."""
+        self._crc32 = zlib.crc32(data, self._crc32)
         try:
             while len(data):
                 data = data[os.write(self._descriptor, data) :]

@@ -28,12 +28,16 @@ _PIECE = 16 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What `write_file` made. `reason` is None where the pixel data was encoded."""
+    """What `write_file` made. `reason` is None where the pixel data was encoded.
+
+    `crc32` is that of the received data set as it was read, None where it was not needed.
+    """
 
     transfer_syntax_uid: str
     byte_count: int
     reason: KeepReason | None
     detail: str = ""
+    crc32: int | None = None
 
 
 def write_file(
@@ -97,7 +101,12 @@ def _write_encoded(
         record = Record(sha256=_sha256(chunks), as_received=planned.as_received)
         write_all(sink, [part10.encode(replace(meta, record=record)), *chunks])
         length = sum(map(len, chunks))
-    return Written(transfer_syntax_uid=meta.transfer_syntax_uid, byte_count=length, reason=None)
+    return Written(
+        transfer_syntax_uid=meta.transfer_syntax_uid,
+        byte_count=length,
+        reason=None,
+        crc32=planned.as_received.crc32,
+    )
 
 
 def _write_as_received(

@@ -110,6 +110,9 @@ class Pipeline:
             written = write_unread(data.buffer, meta, incoming.file, data.release)
         else:
             written = write_file(scanned, meta, incoming.file, self._options, data.release)
+        if not data.is_as_it_arrived(written.crc32):
+            log.error("%s: the spool's disk gave back other bytes", received.sop_instance_uid)
+            raise OutOfResources("the spool's disk gave back other bytes than were written to it")
         return _stored(_described(received, scanned, data), written)
 
 

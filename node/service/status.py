@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from node.delivery.progress import Progress
 from node.service import exposure
 from node.service.report import Report
-from node.service.room import Room
 from node.settings import DiskDestination, NetworkDestination, Settings
 from node.spool import Spool, State, received_at
 
@@ -65,7 +64,7 @@ def snapshot(
         for destination in settings.destinations
     )
     expiries = exposure.expiries(settings)
-    room = report.has_room and Room(spool, settings.spool).is_enough()
+    room = report.has_room and spool.is_mounted()
     tally = report.tally
     disk = os.statvfs(spool.root)
     return Snapshot(

@@ -8,6 +8,7 @@ a core busy with a million entries.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import threading
@@ -18,10 +19,12 @@ from pathlib import Path
 
 from node.spool.entries import SUFFIX
 
-#: Names that are held at a time, about 10 MB; a folder of so many is read once, of ten times as
-#: many ten times, each time what is left of it.
-WINDOW = 100_000
+#: Names that are held at a time, about 27 MB. A million are read in four times, each time what is
+#: left of them: 2 microseconds an entry.
+WINDOW = 250_000
 _CHUNK = 10_000
+#: Sorts behind every name.
+_BEHIND_ALL = "\U0010ffff"
 
 #: Counting takes at most one part in so many of the time.
 _SHARE = 20
@@ -54,27 +57,34 @@ def oldest_first(folder: Path, window: int = WINDOW) -> Iterator[str]:
 def _first(folder: Path, after: str, most: int) -> list[str]:
     """Return the `most` first names that come after `after`."""
     kept: list[str] = []
-    below: str | None = None
-    found = _names(folder)
-    while chunk := list(itertools.islice(found, _CHUNK)):
-        kept += [name for name in chunk if name > after and (below is None or name < below)]
-        if len(kept) >= 2 * most:
-            kept.sort()
-            del kept[most:]
-            below = kept[-1]
+    below = _BEHIND_ALL
+    with _scanned(folder) as found:
+        while chunk := list(itertools.islice(found, _CHUNK)):
+            # What costs more is asked last: of a million most are not among the first.
+            kept += [item.name for item in chunk if after < item.name < below and _is_entry(item)]
+            if len(kept) > most + most // 4:
+                kept.sort()
+                del kept[most:]
+                below = kept[-1]
     kept.sort()
     del kept[most:]
     return kept
 
 
-def _names(folder: Path) -> Iterator[str]:
+def _is_entry(item: os.DirEntry[str]) -> bool:
+    return item.name.endswith(SUFFIX) and item.is_file(follow_symlinks=False)
+
+
+@contextlib.contextmanager
+def _scanned(folder: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """List a folder as it comes; one that is not there is empty."""
     try:
-        with os.scandir(folder) as found:
-            for item in found:
-                if item.name.endswith(SUFFIX) and item.is_file(follow_symlinks=False):
-                    yield item.name
+        found = os.scandir(folder)
     except FileNotFoundError:
+        yield iter(())
         return
+    with found:
+        yield found
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +121,11 @@ class Counts:
 
 
 def _count(folder: Path) -> Count:
-    number, oldest = 0, ""
-    for name in _names(folder):
-        number += 1
-        if name < oldest or not oldest:
-            oldest = name
-    return Count(number, oldest)
+    number, oldest = 0, _BEHIND_ALL
+    with _scanned(folder) as found:
+        for item in found:
+            if _is_entry(item):
+                number += 1
+                if item.name < oldest:
+                    oldest = item.name
+    return Count(number, oldest if number else "")

@@ -88,7 +88,7 @@ def test_a_folder_that_did_not_change_is_not_counted_again(
     fill(tmp_path, 3)
     os.utime(tmp_path, (1, 1))
     first = counts.of(tmp_path)
-    monkeypatch.setattr(listing, "_names", lambda _: pytest.fail("counted again"))
+    monkeypatch.setattr(listing, "_count", lambda _: pytest.fail("counted again"))
     assert counts.of(tmp_path) == first
 
 
@@ -97,12 +97,12 @@ def test_what_is_costly_to_count_is_counted_seldom(
 ) -> None:
     clock = [0.0]
 
-    def slowly(folder: Path) -> list[str]:
+    def slowly(folder: Path) -> Count:
         clock[0] += 1.0
-        return os.listdir(folder)
+        return Count(len(os.listdir(folder)))
 
     monkeypatch.setattr(listing.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(listing, "_names", slowly)
+    monkeypatch.setattr(listing, "_count", slowly)
     counts = Counts()
     fill(tmp_path, 1)
     assert counts.of(tmp_path).entries == 1
