@@ -14,6 +14,8 @@ import struct
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
+from node.network.kernel import KERNEL
+
 Value: TypeAlias = int | str | None
 Command: TypeAlias = dict[str, Value]
 
@@ -82,21 +84,32 @@ def _text(value: bytes) -> Value:
     return value.decode("ascii").strip(" \0")
 
 
-def decode(encoded: bytes | bytearray) -> Command:
+def decode(encoded: bytes | bytearray | memoryview) -> Command:
     """Return the parameters of a command set by keyword."""
     data = bytes(encoded)
     _check_group_length(data)
+    command = _decode(data, _GROUP_LENGTH_BYTES, _DECODERS)
+    if command is None:
+        raise MalformedCommandSet("an element of another group, or longer than the command set")
+    _check_identity(command)
+    return command
+
+
+def decode_in_python(
+    data: bytes, position: int, table: Mapping[int, tuple[str, bool]]
+) -> Command | None:
+    """Return the parameters in `data` from `position`; None where it is no command set."""
     command: Command = {}
-    position, end = _GROUP_LENGTH_BYTES, len(data)
+    end = len(data)
     while position < end:
         if end - position < _HEADER.size:
-            raise MalformedCommandSet("ends inside an element header")
+            return None
         group, element, length = _HEADER.unpack_from(data, position)
         start = position + _HEADER.size
         position = start + length
         if group != 0 or position > end:
-            raise MalformedCommandSet("element of another group, or longer than the command set")
-        known = _DECODERS.get(element)
+            return None
+        known = table.get(element)
         if known is None:
             continue
         keyword, is_number = known
@@ -106,8 +119,10 @@ def decode(encoded: bytes | bytearray) -> Command:
             command[keyword] = _UNSIGNED_SHORT.unpack_from(data, start)[0]
         else:
             command[keyword] = MISTYPED
-    _check_identity(command)
     return command
+
+
+_decode: Final = decode_in_python if KERNEL is None else KERNEL.decode
 
 
 def _check_group_length(data: bytes) -> None:

@@ -29,6 +29,9 @@ from typing import TYPE_CHECKING, Final
 from pynetdicom import evt
 from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
 
+from node.network.kernel import KERNEL
+from node.network.limits import KIB
+
 if TYPE_CHECKING:
     from pynetdicom.association import Association
 
@@ -36,6 +39,8 @@ _TIMEVAL: Final = struct.Struct("ll")
 #: SO_LINGER: close at once, with a reset.
 _RESET: Final = struct.pack("ii", 1, 0)
 _AT_ONCE: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+#: So little is sent at once, or what the peer's window leaves of it.
+_SMALL_BYTES: Final = 64 * KIB
 _STOPPED_READING: Final = "the peer takes no more data"
 #: How often to look whether all was taken; there is no event for it.
 _LOOK_MILLISECONDS: Final = 50
@@ -221,6 +226,8 @@ class Connection(AssociationSocket):
             self._send_secured(sock, view, progress_seconds)
             return
         sent = 0
+        if KERNEL is not None and len(view) <= _SMALL_BYTES:
+            sent = KERNEL.send(sock.fileno(), view)
         while sent < len(view):
             try:
                 sent += sock.send(view[sent:] if sent else view, _AT_ONCE)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final, cast
 
-from pydicom import config
 from pydicom.uid import UID
 from pynetdicom import evt
 from pynetdicom.dimse_messages import DIMSEMessage
@@ -116,7 +115,8 @@ def _store_request(
 
 def _uid_in(command: dict[str, Any], keyword: str) -> UID | None:
     value = command.get(keyword)
-    return None if value is None else UID(value, validation_mode=config.IGNORE)
+    # Judged already: what UID's own constructor does beyond this is to judge it.
+    return None if value is None else str.__new__(UID, value)
 
 
 def _store_response(message: Message) -> C_STORE:

@@ -11,12 +11,12 @@ Raises `InvalidPDU` with the A-ABORT that answers it, `ConnectionClosed` at the 
 
 from __future__ import annotations
 
-import importlib
 import struct
 import time
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from node.network.connection import Connection
+from node.network.kernel import KERNEL
 from node.network.limits import KIB, MIB, Limits
 
 A_ASSOCIATE_RQ: Final = 0x01
@@ -58,18 +58,6 @@ _OTHER, _LAST, _FULL, _CLOSED, _LATE, _IDLE = range(6)
 #: Read at most, where it is not known what comes: the rest then goes straight to its place.
 _FIRST_READ_BYTES: Final = 16 * KIB
 _LARGEST_READ_BYTES: Final = 1 * MIB
-
-
-def _kernel() -> Any:
-    """Return the C extension, None where it could not be built."""
-    try:
-        return importlib.import_module("node.network._fragments")
-    except ImportError:
-        return None
-
-
-#: Takes fragments off a socket without Python's lock; `PDUReader` does the same without it.
-KERNEL: Any = _kernel()
 
 
 class Place(Protocol):

@@ -59,6 +59,11 @@ def test_bad_input(node: Server, row: Row) -> None:
             assert peer.context_results() == row.context_results
 
 
+@pytest.mark.parametrize("row", IN_ASSOCIATION, ids=lambda row: row.name)
+def test_bad_input_without_the_kernel(node: Server, row: Row, without_kernel: None) -> None:
+    test_bad_input(node, row)
+
+
 @pytest.mark.parametrize("row", REQUESTS[:3] + IN_ASSOCIATION[:4], ids=lambda row: row.name)
 def test_answer_does_not_depend_on_how_the_bytes_arrive(node: Server, row: Row) -> None:
     whole = b"".join(row.send)

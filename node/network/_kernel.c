@@ -17,7 +17,7 @@
    same tests, and this one fuzzing under sanitizers (tests/fuzz/fragments_fuzz.c). */
 
 #define _GNU_SOURCE
-#ifndef FRAGMENTS_WITHOUT_PYTHON
+#ifndef KERNEL_WITHOUT_PYTHON
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #endif
@@ -43,7 +43,7 @@ enum {
 };
 
 /* Why a run ended; as in pdu_reader.py. */
-typedef enum { OTHER, LAST, FULL, CLOSED, LATE, IDLE } outcome;
+typedef enum { OTHER, LAST, FULL, CLOSED, LATE, IDLE, MORE } outcome;
 
 typedef struct {
     int fd;
@@ -55,6 +55,7 @@ typedef struct {
     uint32_t longest; /* PDU length */
     double idle_seconds, grace_seconds, bytes_per_second;
     double deadline;  /* of the PDU that is arriving; 0 while none was set */
+    bool only_here;   /* take what is in the buffer already; MORE where that is not all */
 } intake;
 
 static uint32_t big_endian(const uint8_t *bytes)
@@ -115,13 +116,18 @@ static outcome receive(intake *in, struct iovec *parts, size_t count, uint32_t i
     }
 }
 
-/* Tell whether what is there is a PDU that may be whole in less than a fragment's header. */
-static bool is_short(const intake *in)
+/* Tell whether what is there of a header shows already that it is not for here: such a PDU may be
+   whole in less, and one of a wrong length is answered at once. */
+static bool is_foreign(const intake *in)
 {
     const uint8_t *header = in->buffer + in->start;
     size_t have = in->end - in->start;
-    return have && have < HEADER_BYTES &&
-           (header[0] != P_DATA_TF || (have >= 6 && big_endian(header + 2) < LENGTH_BYTES));
+    if (!have || have >= HEADER_BYTES)
+        return false;
+    if (have < 6)
+        return header[0] != P_DATA_TF;
+    uint32_t length = big_endian(header + 2);
+    return header[0] != P_DATA_TF || length < LENGTH_BYTES || length > in->longest;
 }
 
 /* Read on until a header is whole in the buffer, or something else is seen to be there. */
@@ -134,7 +140,7 @@ static outcome gather_header(intake *in)
         in->end -= in->start;
         in->start = 0;
     }
-    while (in->end - in->start < HEADER_BYTES && !is_short(in)) {
+    while (in->end - in->start < HEADER_BYTES && !is_foreign(in)) {
         size_t got, space = in->size - in->end, have = in->end - in->start;
         struct iovec part = {in->buffer + in->end, space < FIRST_READ ? space : FIRST_READ};
         outcome read = receive(in, &part, 1, have ? HEADER_BYTES : 0, &got);
@@ -223,6 +229,8 @@ static outcome receive_rest(intake *in, const uint8_t *header, size_t payload, s
 static outcome take_fragments(intake *in)
 {
     for (;;) {
+        if (in->only_here && in->end - in->start < HEADER_BYTES)
+            return MORE;
         outcome read = gather_header(in);
         if (read != OTHER)
             return read;
@@ -233,6 +241,8 @@ static outcome take_fragments(intake *in)
         const size_t payload = big_endian(header + 2) - LENGTH_BYTES;
         if (payload > in->room - in->filled)
             return FULL;
+        if (in->only_here && payload > in->end - in->start - HEADER_BYTES)
+            return MORE;
         if (in->deadline != 0) /* so far that of a header */
             in->deadline += (double)payload / in->bytes_per_second;
         size_t here = in->end - in->start - HEADER_BYTES;
@@ -253,7 +263,7 @@ static outcome take_fragments(intake *in)
     }
 }
 
-#ifndef FRAGMENTS_WITHOUT_PYTHON
+#ifndef KERNEL_WITHOUT_PYTHON
 
 
 static PyObject *py_take(PyObject *Py_UNUSED(module), PyObject *args)
@@ -279,9 +289,15 @@ static PyObject *py_take(PyObject *Py_UNUSED(module), PyObject *args)
         in.target = target.buf;
         in.room = (size_t)room;
         in.filled = (size_t)filled;
-        Py_BEGIN_ALLOW_THREADS
+        /* A small data set has come with its command: no need to let others have Python's lock. */
+        in.only_here = true;
         ended = take_fragments(&in);
-        Py_END_ALLOW_THREADS
+        if (ended == MORE) {
+            in.only_here = false;
+            Py_BEGIN_ALLOW_THREADS
+            ended = take_fragments(&in);
+            Py_END_ALLOW_THREADS
+        }
         answer = Py_BuildValue("innn", (int)ended, (Py_ssize_t)in.start, (Py_ssize_t)in.end,
                                (Py_ssize_t)in.filled);
     }
@@ -290,7 +306,103 @@ static PyObject *py_take(PyObject *Py_UNUSED(module), PyObject *args)
     return answer;
 }
 
+/* Send what the kernel takes at once. Nothing waits, so Python's lock is kept: to get it back from
+   another thread would take longer than the call. */
+static PyObject *py_send(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    int fd;
+    Py_buffer data;
+    if (!PyArg_ParseTuple(args, "iy*:send", &fd, &data))
+        return NULL;
+    ssize_t sent;
+    do
+        sent = send(fd, data.buf, (size_t)data.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    PyBuffer_Release(&data);
+    if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        sent = 0;
+    return sent < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyLong_FromSsize_t(sent);
+}
+
+/* Decode a command set, whose group length was checked, by a table of {element: (keyword, is a US)}.
+
+   None where an element is of another group or longer than what is left; a value that is no US of
+   two bytes, or no text of ASCII without a backslash, is None (PS3.7 6.3.1, PS3.5 7.1.3). */
+static PyObject *text_or_none(const char *text, Py_ssize_t length)
+{
+    for (Py_ssize_t i = 0; i < length; i++)
+        if ((unsigned char)text[i] > 127 || text[i] == '\\')
+            Py_RETURN_NONE;
+    while (length && (text[length - 1] == ' ' || text[length - 1] == 0))
+        length--;
+    while (length && (*text == ' ' || *text == 0))
+        text++, length--;
+    return PyUnicode_FromStringAndSize(text, length);
+}
+
+static uint32_t little_endian(const uint8_t *bytes, int count)
+{
+    uint32_t value = 0;
+    while (count--)
+        value = value << 8 | bytes[count];
+    return value;
+}
+
+static bool decode_element(PyObject *command, PyObject *table, uint32_t element,
+                           const uint8_t *value, uint32_t length)
+{
+    PyObject *key = PyLong_FromUnsignedLong(element);
+    PyObject *known = key ? PyDict_GetItemWithError(table, key) : NULL;
+    Py_XDECREF(key);
+    if (!known)
+        return !PyErr_Occurred();
+    PyObject *keyword = PyTuple_GetItem(known, 0), *is_number = PyTuple_GetItem(known, 1);
+    if (!keyword || !is_number)
+        return false;
+    PyObject *decoded;
+    if (is_number != Py_True)
+        decoded = text_or_none((const char *)value, (Py_ssize_t)length);
+    else if (length == 2)
+        decoded = PyLong_FromUnsignedLong(little_endian(value, 2));
+    else
+        decoded = Py_NewRef(Py_None);
+    bool done = decoded && PyDict_SetItem(command, keyword, decoded) == 0;
+    Py_XDECREF(decoded);
+    return done;
+}
+
+static PyObject *py_decode(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Py_buffer data;
+    PyObject *table;
+    Py_ssize_t position;
+    if (!PyArg_ParseTuple(args, "y*nO!:decode", &data, &position, &PyDict_Type, &table))
+        return NULL;
+    PyObject *command = position < 0 ? NULL : PyDict_New();
+    if (position < 0)
+        PyErr_SetString(PyExc_ValueError, "position is before the bytes");
+    while (command && position < data.len) {
+        const uint8_t *header = (const uint8_t *)data.buf + position;
+        Py_ssize_t left = data.len - position;
+        if (left < 8 || little_endian(header, 2) != 0 ||
+            little_endian(header + 4, 4) > (uint64_t)left - 8) {
+            Py_DECREF(command);
+            command = Py_NewRef(Py_None);
+            break;
+        }
+        uint32_t length = little_endian(header + 4, 4);
+        if (!decode_element(command, table, little_endian(header + 2, 2), header + 8, length))
+            Py_CLEAR(command);
+        position += 8 + (Py_ssize_t)length;
+    }
+    PyBuffer_Release(&data);
+    return command;
+}
+
 static PyMethodDef METHODS[] = {
+    {"send", py_send, METH_VARARGS,
+     "send(descriptor, data) -> how many bytes the kernel took; OSError where the line is broken"},
+    {"decode", py_decode, METH_VARARGS, "decode(data, position, table) -> parameters, or None"},
     {"take", py_take, METH_VARARGS,
      "take(descriptor, buffer, start, end, target, filled, room, context_id, longest, "
      "idle_seconds, grace_seconds, bytes_per_second) -> (outcome, start, end, filled)"},
@@ -301,13 +413,13 @@ static PyModuleDef_Slot SLOTS[] = {{0, NULL}};
 
 static PyModuleDef MODULE = {
     PyModuleDef_HEAD_INIT,
-    .m_name = "node.network._fragments",
+    .m_name = "node.network._kernel",
     .m_doc = "The fragments of a data set, from a socket to their place (PS3.8 9.3.5).",
     .m_size = 0,
     .m_methods = METHODS,
     .m_slots = SLOTS,
 };
 
-PyMODINIT_FUNC PyInit__fragments(void) { return PyModuleDef_Init(&MODULE); }
+PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&MODULE); }
 
-#endif /* FRAGMENTS_WITHOUT_PYTHON */
+#endif /* KERNEL_WITHOUT_PYTHON */

@@ -1,0 +1,291 @@
+"""The C extension and its Python equivalent: the same for any stream, however it arrives."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from network.raw_peer import RELEASE_RQ, echo_rq, p_data, pdu, pdv, store_rq
+
+from node.network import command_set, pdu_reader
+from node.network.connection import Connection
+from node.network.kernel import KERNEL
+from node.network.limits import Limits
+from node.network.pdu_reader import ConnectionClosed, InvalidPDU, PDUReader
+
+pytestmark = pytest.mark.skipif(KERNEL is None, reason="the C extension was not built")
+KERNELS = pytest.mark.parametrize("kernel", [KERNEL, None], ids=["kernel", "Python"])
+
+LIMITS = Limits(max_pdu=4096, idle_seconds=5)
+#: Long enough to be told from nothing, short enough to wait for.
+SHORT = Limits(max_pdu=4096, pdu_seconds=0.2, pdu_bytes_per_second=1e9)
+CONTEXT = 5
+
+
+class Memory:
+    """Where fragments go: so much room and not a byte more."""
+
+    def __init__(self, room: int) -> None:
+        self.bytes = bytearray(room + 64)
+        self.room = room
+        self.filled = 0
+
+    def free(self) -> tuple[memoryview, int, int]:
+        return memoryview(self.bytes), self.filled, self.room
+
+    def fill_to(self, filled: int) -> None:
+        self.filled = filled
+
+
+@contextlib.contextmanager
+def reader(kernel: object, limits: Limits = LIMITS) -> Iterator[tuple[PDUReader, socket.socket]]:
+    """A reader over a real connection, and the peer's end of it."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        peer = socket.create_connection(listening.getsockname())
+        accepted, _ = listening.accept()
+    connection = Connection(SimpleNamespace(), accepted)  # type: ignore[arg-type]
+    made = PDUReader(connection, limits)
+    made._kernel = kernel
+    with peer:
+        yield made, peer
+    connection.close()
+
+
+def transcript(kernel: object, stream: bytes, pieces: int, room: int) -> tuple[object, ...]:
+    """What comes of `stream`, sent in `pieces`: the data sets, the other PDUs, the end."""
+    said: list[object] = []
+    with reader(kernel) as (it, peer):
+
+        def send() -> None:
+            step = max(1, len(stream) // pieces)
+            with contextlib.suppress(OSError):
+                for start in range(0, len(stream), step):
+                    peer.sendall(stream[start : start + step])
+                peer.shutdown(socket.SHUT_WR)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        memory = Memory(room)
+        try:
+            while True:
+                if it.take_fragments(CONTEXT, memory, 5):
+                    said.append(("data set", bytes(memory.bytes[: memory.filled])))
+                    assert not any(memory.bytes[memory.room :])
+                    memory = Memory(room)
+                else:
+                    kind, body = it.read(time.monotonic() + 5)
+                    said.append((kind, bytes(body)))
+        except (ConnectionClosed, InvalidPDU) as end:
+            said.append((type(end), getattr(end, "reason", None)))
+        it._connection.close()
+        thread.join()
+    return tuple(said)
+
+
+def fragments(length: int, size: int, flags: int, context: int = CONTEXT) -> bytes:
+    data = bytes(index % 251 for index in range(length))
+    parts = [data[start : start + size] for start in range(0, max(length, 1), size)]
+    middle = b"".join(p_data(pdv(context, 0, part)) for part in parts[:-1])
+    return middle + p_data(pdv(context, flags, parts[-1]))
+
+
+STREAMS = {
+    "one fragment": fragments(100, 4000, 2),
+    "many of one length": fragments(60_000, 4000, 2),
+    "the last as long as the others": fragments(40_000, 4000, 2),
+    "of one byte": fragments(300, 1, 2),
+    "an empty one": p_data(pdv(CONTEXT, 0, b"")) + p_data(pdv(CONTEXT, 2, b"")),
+    "two data sets": fragments(9000, 1000, 2) + fragments(9000, 1000, 2),
+    "another PDU after": fragments(9000, 1000, 2) + RELEASE_RQ,
+    "another PDU between": fragments(8000, 1000, 0) + RELEASE_RQ + fragments(8000, 1000, 2),
+    "two PDVs in one PDU": fragments(8000, 1000, 0)
+    + p_data(pdv(CONTEXT, 0, b"ab"), pdv(CONTEXT, 2, b"cd")),
+    "a command fragment": fragments(8000, 1000, 0) + p_data(pdv(CONTEXT, 3, bytes(1000))),
+    "another context": fragments(8000, 1000, 0) + fragments(1000, 1000, 2, context=7),
+    "other lengths": fragments(8000, 1000, 0) + fragments(8000, 999, 0) + fragments(10, 10, 2),
+    "too long a PDU": fragments(8000, 1000, 0) + pdu(4, b"", length=5000),
+    "too short a PDU": fragments(8000, 1000, 0) + pdu(4, bytes(5)),
+    "a PDV that is longer than its PDU": fragments(8000, 1000, 0) + p_data(pdv(5, 0, b"ab", 99)),
+    "no PDU": fragments(8000, 1000, 0) + b"GET / HTTP/1.1\r\n\r\n",
+    "more than fits": fragments(90_000, 4000, 2),
+    "cut off in a header": fragments(8000, 1000, 0) + p_data(pdv(5, 0, b"ab"))[:9],
+    "cut off in a fragment": fragments(8000, 1000, 0) + p_data(pdv(5, 0, bytes(1000)))[:500],
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("pieces", [1, 3, 50])
+def test_kernel_and_python_take_the_same(name: str, pieces: int) -> None:
+    stream = STREAMS[name]
+    expected = transcript(None, stream, pieces, 64_000)
+    assert transcript(KERNEL, stream, pieces, 64_000) == expected
+
+
+def test_data_set_arrives_as_it_was_sent() -> None:
+    data = os.urandom(60_000)
+    stream = b"".join(p_data(pdv(5, 0, data[at : at + 4000])) for at in range(0, 56_000, 4000))
+    stream += p_data(pdv(5, 2, data[56_000:]))
+    assert transcript(KERNEL, stream, 7, 64_000)[0] == ("data set", data)
+
+
+pieces_of_streams = st.one_of(
+    st.builds(
+        lambda size, flags, context: p_data(pdv(context, flags, bytes(size))),
+        st.sampled_from([0, 1, 30, 1000, 1000, 1000, 1000]),
+        st.sampled_from([0, 0, 0, 0, 0, 2, 1, 3, 4]),
+        st.sampled_from([5, 5, 5, 5, 5, 7]),
+    ),
+    st.sampled_from([RELEASE_RQ, pdu(4, b""), pdu(4, bytes(5)), b"\4", pdu(9, b"x")]),
+    st.binary(max_size=30),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(pieces_of_streams, max_size=30).map(b"".join),
+    st.integers(1, 12),
+    st.sampled_from([900, 3000, 20_000]),
+)
+def test_kernel_and_python_take_the_same_of_anything(stream: bytes, pieces: int, room: int) -> None:
+    assert transcript(KERNEL, stream, pieces, room) == transcript(None, stream, pieces, room)
+
+
+@KERNELS
+@pytest.mark.parametrize(
+    "begun",
+    [
+        p_data(pdv(5, 0, bytes(100)))[:1],
+        p_data(pdv(5, 0, bytes(100)))[:50],
+        p_data(pdv(5, 0, bytes(100))) * 3 + p_data(pdv(5, 0, bytes(100)))[:50],
+    ],
+    ids=["in its header", "in a fragment", "in one that was expected"],
+)
+def test_pdu_that_does_not_end_meets_its_deadline(kernel: object, begun: bytes) -> None:
+    with reader(kernel, SHORT) as (it, peer):
+        peer.sendall(begun)
+        with pytest.raises(InvalidPDU, match="in its time"):
+            it.take_fragments(CONTEXT, Memory(1000), 5)
+
+
+@KERNELS
+def test_a_byte_now_and_then_gains_nothing(kernel: object) -> None:
+    ended = threading.Event()
+    with reader(kernel, SHORT) as (it, peer):
+
+        def dawdle() -> None:
+            with contextlib.suppress(OSError):
+                for byte in p_data(pdv(5, 0, bytes(4000))):
+                    peer.sendall(bytes([byte]))
+                    if ended.wait(0.02):
+                        return
+
+        thread = threading.Thread(target=dawdle)
+        thread.start()
+        begun = time.monotonic()
+        with pytest.raises(InvalidPDU, match="in its time"):
+            it.take_fragments(CONTEXT, Memory(5000), 5)
+        assert time.monotonic() - begun < 5
+        ended.set()
+        thread.join()
+
+
+@KERNELS
+def test_peer_that_says_nothing_is_idle(kernel: object) -> None:
+    with reader(kernel) as (it, peer):
+        peer.sendall(fragments(100, 100, 0))
+        with pytest.raises(TimeoutError):
+            it.take_fragments(CONTEXT, Memory(1000), 0.1)
+
+
+@KERNELS
+def test_another_thread_may_wake_it(kernel: object) -> None:
+    with reader(kernel) as (it, _):
+        threading.Timer(0.1, it._connection.wake).start()
+        with pytest.raises(ConnectionClosed):
+            it.take_fragments(CONTEXT, Memory(1000), 30)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"start": 5, "end": 4},
+        {"end": 101},
+        {"start": -1},
+        {"filled": 11},
+        {"filled": -1},
+        {"room": 51},
+        {"idle": 0.0},
+        {"idle": float("nan")},
+        {"rate": 0.0},
+        {"grace": -1.0},
+    ],
+    ids=str,
+)
+def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, float]) -> None:
+    given = {"start": 0, "end": 0, "filled": 0, "room": 10, "idle": 1.0, "grace": 1.0, "rate": 1.0}
+    given |= arguments
+    start, end, filled, room, idle, grace, rate = given.values()
+    with pytest.raises(ValueError, match="do not fit"):
+        KERNEL.take(
+            -1, bytearray(100), start, end, bytearray(50), filled, room, 5, 99, idle, grace, rate
+        )
+
+
+@pytest.mark.parametrize("buffer", [bytes(100), memoryview(bytes(100))])
+def test_memory_that_must_not_change_is_refused(buffer: object) -> None:
+    with pytest.raises((TypeError, BufferError)):
+        KERNEL.take(-1, buffer, 0, 0, bytearray(50), 0, 50, 5, 99, 1.0, 1.0, 1.0)
+
+
+command_bytes = st.one_of(
+    st.binary(max_size=80),
+    st.lists(
+        st.builds(
+            lambda group, element, value, more: (
+                struct.pack("<HHI", group, element, len(value) + more) + value
+            ),
+            st.sampled_from([0, 0, 0, 0, 8]),
+            st.sampled_from([0x0002, 0x0100, 0x0110, 0x0800, 0x0902, 0x1000, 0x1031, 0x5110]),
+            st.one_of(
+                st.binary(max_size=8), st.sampled_from([b"1.2.3\0", b" A \0", b"a\\b", b"\xe9"])
+            ),
+            st.sampled_from([0, 0, 0, 0, 0, 0, 1, 0xFFFFFF00]),
+        ),
+        max_size=8,
+    ).map(b"".join),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(command_bytes, st.integers(0, 12))
+def test_kernel_decodes_command_sets_as_python_does(data: bytes, position: int) -> None:
+    table = command_set._DECODERS
+    expected = command_set.decode_in_python(data, position, table)
+    assert KERNEL.decode(data, position, table) == expected
+
+
+def test_usual_command_sets_are_decoded() -> None:
+    for encoded in (store_rq(), echo_rq()):
+        decoded = command_set.decode(encoded)
+        assert decoded == command_set.decode_in_python(encoded, 12, command_set._DECODERS)
+        assert decoded["MessageID"] == 7
+
+
+def test_broken_line_is_an_os_error() -> None:
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        KERNEL.send(-1, b"x")
+
+
+def test_python_serves_where_the_kernel_is_not_used(without_kernel: None) -> None:
+    assert pdu_reader.KERNEL is None
+    assert command_set.decode(store_rq())["CommandField"] == command_set.C_STORE_RQ
