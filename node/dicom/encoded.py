@@ -98,9 +98,9 @@ class Element(NamedTuple):
 class EncodedDataSet:
     """An encoded data set, and where in it the elements of the top level lie.
 
-    A property that is None says that the element is absent, repeated, or not of the VR and VM that
-    the data dictionary gives it, so that nobody builds on a value two readers would read
-    differently.
+    A property that is None says that the element is absent, repeated with another value, or not of
+    the VR and VM that the data dictionary gives it, so that nobody builds on a value two readers
+    would read differently: of two elements DCMTK takes the first, pydicom the last.
     """
 
     data: Buffer
@@ -118,6 +118,7 @@ class EncodedDataSet:
     _found: Mapping[int, int]
     _closed: Mapping[int, int]
     _repeated: frozenset[int]
+    _conflicting: frozenset[int]
 
     @property
     def is_regular(self) -> bool:
@@ -282,4 +283,4 @@ class EncodedDataSet:
         return bytes(self.data[element.value_offset : end])
 
     def _once(self, tag: int) -> Element | None:
-        return None if raw_tag(tag, self._form.order) in self._repeated else self.element(tag)
+        return None if raw_tag(tag, self._form.order) in self._conflicting else self.element(tag)

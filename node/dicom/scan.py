@@ -53,6 +53,10 @@ _ORDER_OF_GROUP_0008: Final[Mapping[bytes, ByteOrder]] = MappingProxyType(
 _FILE_META_ELEMENTS = 100
 
 
+#: The longest value that is compared where an element is repeated: all that are read are shorter.
+_SHORT_VALUE = 128
+
+
 @functools.cache
 def _watched(order: ByteOrder, at_top_level: bool) -> frozenset[int]:
     """Return the raw tags to remember: inside sequences only those that tell of a signature."""
@@ -70,7 +74,7 @@ def _signs(order: ByteOrder) -> frozenset[int]:
 class Scanner(Walker):
     """A walk that remembers where the watched elements are."""
 
-    __slots__ = ("closed", "found", "nested", "repeated")
+    __slots__ = ("closed", "conflicting", "found", "nested", "repeated")
 
     def __init__(self, data: Buffer, limits: Limits, release: Release) -> None:
         super().__init__(data, limits, release)
@@ -79,6 +83,8 @@ class Scanner(Walker):
         self.nested: dict[int, int] = {}
         #: Raw tags that are more than once at the top level.
         self.repeated: set[int] = set()
+        #: Those of them that two readers would read differently.
+        self.conflicting: set[int] = set()
         #: Offset to end, of what is encapsulated at the top level.
         self.closed: dict[int, int] = {}
 
@@ -93,14 +99,14 @@ class Scanner(Walker):
     def entered(self, offset: int, header: Header, outer: Frame, inner: Frame) -> None:
         """Remember sequences that tell of a signature."""
         if inner.is_sequence and header.tag in _signs(outer.form.order):
-            self._note(header.tag, offset, self.nested if self.stack else self.found)
+            self._note(header.tag, offset, self.nested if self.stack else self.found, outer.form)
 
     def other(self, offset: int, header: Header, frame: Frame) -> int:
         """Remember a watched element whose end takes a look to find."""
         end = super().other(offset, header, frame)
         if not self.stack:
             if header.tag in _watched(frame.form.order, True):
-                self._note(header.tag, offset, self.found)
+                self._note(header.tag, offset, self.found, frame.form)
             if header.length == UNDEFINED_LENGTH:
                 self.closed[offset] = end
         return end
@@ -125,7 +131,7 @@ class Scanner(Walker):
             else:
                 break
             if tag in watched:
-                self._note(tag, offset, found)
+                self._note(tag, offset, found, form)
             offset = following
         else:
             self.refuse_more(offset)
@@ -143,16 +149,26 @@ class Scanner(Walker):
             if length == UNDEFINED_LENGTH or tag in structural:
                 break
             if tag in watched:
-                self._note(tag, offset, found)
+                self._note(tag, offset, found, form)
             offset += 8 + length
         else:
             self.refuse_more(offset)
         return offset
 
-    def _note(self, tag: int, offset: int, found: dict[int, int]) -> None:
+    def _note(self, tag: int, offset: int, found: dict[int, int], form: Layout) -> None:
         """Remember where a tag was first; PS3.5 7.1 allows each only once in a data set."""
-        if found.setdefault(tag, offset) != offset and not self.stack:
+        first = found.setdefault(tag, offset)
+        if first != offset and not self.stack:
             self.repeated.add(tag)
+            if self._short_value(first, form) != self._short_value(offset, form):
+                self.conflicting.add(tag)
+
+    def _short_value(self, offset: int, form: Layout) -> bytes | int:
+        """Return a value that is short, or something that equals no other one."""
+        header = read_header(self.data, offset, form)
+        if header.length > _SHORT_VALUE:
+            return offset
+        return bytes(self.data[header.value_offset : header.value_offset + header.length])
 
 
 def scan(
@@ -183,6 +199,7 @@ def scan(
         _found=scanner.found,
         _closed=scanner.closed,
         _repeated=frozenset(scanner.repeated),
+        _conflicting=frozenset(scanner.conflicting),
     )
 
 
