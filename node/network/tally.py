@@ -1,8 +1,8 @@
 """What a storage SCP has done, counted: totals since its start, and its last associations.
 
 Plain sums, so that those of several processes add up (`merge`). Everything is bounded, whatever
-peers send: `Source` keeps to known words, of the associations only the last are kept, and one that
-is refused over and over is one record with a count.
+peers send: `Source` keeps to known words, of the associations only the last are kept, and those
+of a sender that comes again and again are one record with a count.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ OTHER = "other"
 MOST_SOURCES = 512
 #: Associations that are remembered, and as many that were turned away.
 MOST_REMEMBERED = 12
+
+#: Associations of one sender that follow each other so soon are one record, in seconds.
+FOLDED_SECONDS = 60.0
 
 #: Upper bounds in seconds, for the time one instance takes; the last one has none.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -109,7 +112,8 @@ class Timing:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssociationRecord:
     """One association that is over. `at` is Unix time. `result` is released, aborted or rejected;
-    `reason` says why it was rejected and `mend` what to do about it. Its `times` equals came.
+    `reason` says why it was rejected and `mend` what to do about it. Where it stands for several
+    of one sender, `times` says for how many, and all else is their sum; `at` is the last one's.
     """
 
     at: float
@@ -128,18 +132,28 @@ class AssociationRecord:
     mend: str = ""
     times: int = 1
 
-    def repeats(self, other: AssociationRecord) -> bool:
-        """Tell whether this is a rejection that came before, for the same reason."""
-        return self.result == "rejected" and self._who() == other._who()
+    def follows(self, other: AssociationRecord) -> bool:
+        """Tell whether this is more of the same: a rejection that comes again, or the next of a
+        sender that opens an association for each instance.
+        """
+        soon = self.at - other.at < FOLDED_SECONDS or self.result == "rejected"
+        return soon and self._what() == other._what()
 
-    def _who(self) -> tuple[str, ...]:
-        return (
-            self.result,
-            self.reason,
-            self.calling_ae_title,
-            self.called_ae_title,
-            self.address,
-            self.mend,
+    def _what(self) -> tuple[str, ...]:
+        who = (self.calling_ae_title, self.called_ae_title, self.address, self.implementation)
+        return (*who, self.result, self.reason, self.mend)
+
+    def plus(self, other: AssociationRecord) -> AssociationRecord:
+        """Return both as one, at the time of this one."""
+        return replace(
+            self,
+            seconds=self.seconds + other.seconds,
+            instances=self.instances + other.instances,
+            refused=self.refused + other.refused,
+            sop_classes=max(self.sop_classes, other.sop_classes),
+            bytes_in=self.bytes_in + other.bytes_in,
+            bytes_out=self.bytes_out + other.bytes_out,
+            times=self.times + other.times,
         )
 
 
@@ -215,13 +229,13 @@ class Tally:
 
 
 def latest(records: Iterable[AssociationRecord]) -> list[AssociationRecord]:
-    """Return the last records, newest last; a rejection that came again stands once."""
+    """Return the last records, newest last; those that are more of the same stand as one."""
     folded: list[AssociationRecord] = []
     for record in sorted(records, key=lambda each: each.at):
-        same = next((each for each in folded if record.repeats(each)), None)
+        same = next((each for each in folded if record.follows(each)), None)
         if same is not None:
             folded.remove(same)
-            record = replace(record, times=record.times + same.times)
+            record = record.plus(same)
         folded.append(record)
     return folded[-MOST_REMEMBERED:]
 

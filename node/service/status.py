@@ -1,128 +1,143 @@
-"""What a node is doing, as one value: the status page, the metrics and the API are views of it."""
+"""What a node is doing, as one frozen value; page, metrics and API are views of it.
+
+Names and meaning are those of `/api/v1/status` and stand: fields may be added, none changes. Byte
+counts are of data sets, durations in seconds, times (`at`) Unix time. No patient data.
+"""
 
 from __future__ import annotations
 
-import os
-import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from node.delivery.progress import Progress
-from node.service import exposure
-from node.service.report import Report
-from node.settings import DiskDestination, NetworkDestination, Settings
-from node.spool import Spool, State, received_at
+from node.network.tally import AssociationRecord, Histogram, Volume
+from node.service.echoes import Echo
+from node.service.verdict import Level, Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationStatus:
-    """One destination: where it is, what waits for it, what it was last heard saying."""
+    """One destination: where it is, what waits for it, what it was last heard saying.
+
+    `kind` is folder, forward or relay; `state` up, down or paused.
+    """
 
     name: str
+    kind: str
     where: str
+    state: str
     queued: int
+    queued_bytes: int
     oldest_seconds: float
     failed: int
+    corrupt: int
     delivered: int
     last_error: str
+    failures_in_a_row: int
     retry_in_seconds: float
+    echo: Echo | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModalityStatus:
+    """What came of one Modality (0008,0060), and how many times smaller it became."""
+
+    modality: str
+    instances: int
+    compressed: int
+    bytes_in: int
+    bytes_out: int
+    ratio: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskStatus:
+    """The spool's disk. `full_in_seconds` is None where it is not filling up."""
+
+    total_bytes: int
+    free_bytes: int
+    reserve_bytes: int
+    full_in_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """One moment of a node. Byte counts are of data sets; times are in seconds.
+    """One moment of a node. Totals are since the start; `sources` are those of `network.tally`.
 
     `notices` are what a security office would object to; `certificates` are by name the times at
-    which ours expire, in seconds since 1970.
+    which ours expire.
     """
 
+    version: str
     ae_title: str
     address: str
+    uptime_seconds: float
+    transfer_syntax: str
+    open_to_everyone: bool
     verdict: str
+    level: Level
+    problems: tuple[Problem, ...]
     is_ready: bool
     associations: int
+    at_work: int
     associations_total: int
+    results_total: dict[str, int]
     rejected_total: int
+    rejections_total: dict[str, int]
+    turned_away_total: dict[str, int]
     instances_total: int
     refused_total: int
     compressed_total: int
     bytes_in_total: int
     bytes_out_total: int
     kept_total: dict[str, int]
+    sources: dict[str, Volume]
+    modalities: tuple[ModalityStatus, ...]
+    encode: Histogram
+    store: Histogram
+    bytes_in_per_second: float
+    bytes_out_per_second: float
+    instances_per_second: float
+    last_associations: tuple[AssociationRecord, ...]
+    last_rejected: tuple[AssociationRecord, ...]
     waiting: int
     free_bytes: int
+    disk: DiskStatus
     destinations: tuple[DestinationStatus, ...]
-    notices: tuple[str, ...] = ()
-    certificates: dict[str, float] = field(default_factory=dict)
+    notices: tuple[str, ...]
+    certificates: dict[str, float]
 
+    @property
+    def queued(self) -> int:
+        """How many instances wait for a destination."""
+        return self.waiting + sum(each.queued for each in self.destinations)
 
-def snapshot(
-    settings: Settings, address: tuple[str, int], spool: Spool, report: Report, *, ready: bool
-) -> Snapshot:
-    """Return what is known now: what the processes reported, and what the spool holds."""
-    destinations = tuple(
-        _destination(destination, spool, report.destinations.get(destination.name, Progress()))
-        for destination in settings.destinations
-    )
-    expiries = exposure.expiries(settings)
-    room = report.has_room and spool.is_mounted()
-    tally = report.tally
-    disk = os.statvfs(spool.root)
-    return Snapshot(
-        ae_title=settings.node.ae_title,
-        address=f"{address[0]}:{address[1]}",
-        verdict=_verdict(destinations, room=room, ready=ready),
-        is_ready=ready and room,
-        associations=report.active_associations,
-        associations_total=tally.associations,
-        rejected_total=sum(tally.rejections.values()),
-        instances_total=tally.instances,
-        refused_total=tally.refused,
-        compressed_total=tally.compressed,
-        bytes_in_total=tally.bytes_in,
-        bytes_out_total=tally.bytes_out,
-        kept_total=dict(tally.kept),
-        waiting=spool.count(State.RECEIVED).entries,
-        free_bytes=disk.f_bavail * disk.f_frsize,
-        destinations=destinations,
-        notices=exposure.notices(settings, expiries, exposure.now()),
-        certificates={name: expiry.timestamp() for name, expiry in expiries.items()},
-    )
+    @property
+    def queued_bytes(self) -> int:
+        """How many bytes of files wait for a destination."""
+        return sum(each.queued_bytes for each in self.destinations)
 
+    @property
+    def oldest_seconds(self) -> float:
+        """The age of what waits longest."""
+        return max((each.oldest_seconds for each in self.destinations), default=0.0)
 
-def _destination(
-    destination: DiskDestination | NetworkDestination, spool: Spool, progress: Progress
-) -> DestinationStatus:
-    queued = spool.count(State.QUEUED, destination.name)
-    return DestinationStatus(
-        name=destination.name,
-        where=str(
-            destination.directory
-            if isinstance(destination, DiskDestination)
-            else destination.address
-        ),
-        queued=queued.entries,
-        oldest_seconds=_age(queued.oldest),
-        failed=spool.count(State.FAILED, destination.name).entries,
-        delivered=progress.delivered,
-        last_error=progress.last_error,
-        retry_in_seconds=progress.waiting_for_seconds,
-    )
+    @property
+    def failed(self) -> int:
+        """How many instances wait for a decision."""
+        return sum(each.failed for each in self.destinations)
 
+    @property
+    def saved_bytes(self) -> int:
+        """How many bytes compression has saved."""
+        return self.bytes_in_total - self.bytes_out_total
 
-def _age(name: str) -> float:
-    return max(0.0, time.time() - received_at(name)) if name else 0.0
+    @property
+    def ratio(self) -> float | None:
+        """How many times smaller all that was received became."""
+        return Volume(0, self.bytes_in_total, self.bytes_out_total).ratio
 
-
-def _verdict(destinations: tuple[DestinationStatus, ...], *, room: bool, ready: bool) -> str:
-    """Return the one line that an administrator reads first."""
-    if not ready:
-        return "starting"
-    if not room:
-        return "refusing instances: free disk space is below the reserve"
-    down = [item.name for item in destinations if item.retry_in_seconds]
-    if down:
-        return f"destination {', '.join(down)} is not answering; instances are safe and wait"
-    failed = sum(item.failed for item in destinations)
-    if failed:
-        return f"{failed} instances were refused by a destination and wait for a decision"
-    return "all good"
+    def as_fields(self) -> dict[str, Any]:
+        """Return what `/api/v1/status` answers with."""
+        fields = asdict(self)
+        derived = ("queued", "queued_bytes", "oldest_seconds", "failed", "saved_bytes", "ratio")
+        return fields | {name: getattr(self, name) for name in derived}

@@ -29,6 +29,7 @@ from node.errors import BadConfiguration, NodeError
 from node.events import NodeStarted, NodeStopped, ProcessDied, SettingsRefused, SettingsReloaded
 from node.pixels.codecs import in_use
 from node.service import children, exposure, memory, systemd
+from node.service.actions import Actions
 from node.service.audit import open_trail
 from node.service.bell import Bell
 from node.service.children import DELIVERER, RECEIVER, Child, Throttle
@@ -36,10 +37,12 @@ from node.service.destinations import require_writable
 from node.service.doors import Doors, require_usable
 from node.service.encoding import check_codecs, options_of
 from node.service.node import open_spool
+from node.service.observer import Observer
 from node.service.process import DRAIN_SECONDS, LEAVE_SECONDS
 from node.service.report import Report, ended, total
-from node.service.status import Snapshot, snapshot
-from node.service.web import StatusServer
+from node.service.status import Snapshot
+from node.service.status_server import StatusServer
+from node.service.web import application
 from node.settings import Settings
 from node.settings.values import join_host_port
 
@@ -82,7 +85,12 @@ class Supervisor:
         self._past = Report()
         self._end = "unexpected failure"
         self._notes, self._note = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._status = StatusServer(settings.status, self.snapshot)
+        self._observer = Observer(self._spool)
+        self._actions = Actions(self._spool, self._observer, settings, self._trail.record)
+        self._status = StatusServer(
+            settings.status,
+            application(settings.status, self.snapshot, self._observer, self._actions),
+        )
 
     @property
     def address(self) -> tuple[str, int]:
@@ -91,10 +99,15 @@ class Supervisor:
 
     def snapshot(self) -> Snapshot:
         """Return what the node is doing, for people and for monitoring."""
+        return self._observer.snapshot(
+            self._settings, self.address, self._done(), is_ready=self._is_complete()
+        )
+
+    def _done(self) -> Report:
+        """Return what all processes, those that are gone included, have done."""
         working = [*self._leaving, *self._children]
         reports = [child.report for child in working if child.report is not None]
-        done = total([self._past, *reports])
-        return snapshot(self._settings, self.address, self._spool, done, ready=self._is_complete())
+        return total([self._past, *reports])
 
     def run(self) -> None:
         """Run the node until a signal ends it."""
@@ -165,6 +178,7 @@ class Supervisor:
             if not announced and self._is_complete():
                 self._announce()
                 announced = True
+            self._observer.note(now, self._done)
             if announced:
                 self._feed_watchdog(now)
 
@@ -250,6 +264,7 @@ class Supervisor:
         self._settings = settings
         self._trail = open_trail(settings)
         self._trail.record(SettingsReloaded())
+        self._actions.take_settings(settings, self._trail.record)
         self._say_how_open_it_is()
         self._throttle.forget_plans()
         old = list(self._children)

@@ -559,6 +559,19 @@ class StatusSettings(Section):
         values="IP address or host name",
     )
     port: int = setting(8112, "Its port; 0 means no page.", ge=0, le=65535, option="--status-port")
+    name: Host | None = setting(
+        None,
+        "The name by which browsers reach it where that is neither this machine's own nor its "
+        "address: that of a proxy in front, say. Requests for any other name are refused.",
+        default_text="none",
+        values="host name",
+        example="dcmpress.example.org",
+    )
+    control: Literal["local", "anyone", "nobody"] = setting(
+        "local",
+        "Who may press its buttons (echo, pause, resume, retry, drop): requests from this machine, "
+        "which those of a proxy on it are too, whoever reaches the page, or nobody.",
+    )
 
 
 class LogSettings(Section):

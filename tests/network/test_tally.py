@@ -88,3 +88,28 @@ def test_sources_and_associations_are_bounded() -> None:
 def test_a_rejection_that_comes_again_moves_to_the_end_and_is_counted() -> None:
     records = latest([rejection(1), rejection(2, "MR1"), rejection(3), rejection(4)])
     assert [(each.calling_ae_title, each.times) for each in records] == [("MR1", 1), ("CT1", 3)]
+
+
+def test_a_sender_with_an_association_for_each_instance_is_one_line() -> None:
+    def served(at: float, title: str = "CT1", result: str = "released") -> AssociationRecord:
+        return AssociationRecord(
+            at=at,
+            calling_ae_title=title,
+            called_ae_title="DCMPRESS",
+            address="127.0.0.1",
+            seconds=0.5,
+            instances=1,
+            bytes_in=100,
+            bytes_out=50,
+            result=result,
+        )
+
+    times = (0, 10, 20, 100)
+    records = latest([*map(served, times), served(15, "MR1"), served(101, result="aborted")])
+    assert [(each.at, each.times, each.result) for each in records] == [
+        (15, 1, "released"),
+        (20, 3, "released"),
+        (100, 1, "released"),
+        (101, 1, "aborted"),
+    ]
+    assert (records[1].instances, records[1].bytes_in, records[1].seconds) == (3, 300, 1.5)

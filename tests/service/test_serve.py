@@ -54,7 +54,7 @@ def test_the_status_page_and_its_numbers(served: Served) -> None:
         ("/", "all good"),
         ("/healthz", "ok"),
         ("/readyz", "all good"),
-        ("/metrics", "dcmpress_instances_received_total 2.0"),
+        ("/metrics", "dcmpress_instances_compressed_total 2.0"),
     ):
         url = f"http://127.0.0.1:{served.status_port}{path}"
         with urllib.request.urlopen(url, timeout=10) as answer:
