@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pydicom
@@ -43,14 +43,22 @@ def free_port() -> int:
 class Served:
     """A `dcmpress serve` and what it printed."""
 
-    def __init__(self, root: Path, *arguments: str, safe_path: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *arguments: str,
+        safe_path: bool = False,
+        within: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        """`within` is a command that runs it; it has to become it."""
         self.root = root
         self.status_port = free_port()
         self.log = root / "log"
         self.process = subprocess.Popen(
             [
-                sys.executable, *(["-P"] * safe_path), "-m", "node", "serve", "--port", "0",
-                "--state", str(root / "state"), "--store", str(root / "out"),
+                *within, sys.executable, *(["-P"] * safe_path), "-m", "node", "serve",
+                "--port", "0", "--state", str(root / "state"), "--store", str(root / "out"),
                 "--status-port", str(self.status_port), "--receivers", "2", *arguments,
             ],
             stdout=subprocess.PIPE,
@@ -58,6 +66,7 @@ class Served:
             text=True,
             env=ENVIRONMENT,
             cwd=root,
+            pass_fds=pass_fds,
         )  # fmt: skip
         assert self.process.stdout is not None
         self.line = self.process.stdout.readline()
@@ -88,7 +97,13 @@ class Served:
 
     def connect(self, calling: str = "TEST", called: str = "DCMPRESS") -> StoreSCU:
         """Return an association on which CT instances may be sent."""
-        peer = Peer(ae_title=called, host="127.0.0.1", port=self.port, calling_ae_title=calling)
+        peer = Peer(
+            ae_title=called,
+            host="127.0.0.1",
+            port=self.port,
+            calling_ae_title=calling,
+            connect_seconds=60,
+        )
         return connect(peer, [Proposal(pydicom.examples.ct.SOPClassUID, EXPLICIT_VR_LE)])
 
     def audit(self) -> list[dict[str, object]]:

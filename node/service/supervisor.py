@@ -74,7 +74,10 @@ class Supervisor:
         self._lock = self._spool.lock()
         require_writable(settings, self._spool.disk)
         self._recovered = self._spool.recover()
-        self._doors = Doors.open(settings, systemd.inherited_sockets())
+        given = systemd.inherited_sockets()
+        #: Somebody else has the ports too, and holds new connections while we are away.
+        self._doors_stay_open = bool(given)
+        self._doors = Doors.open(settings, given)
         self._bell = Bell.make()
         self._trail = open_trail(settings)
         self._throttle = Throttle()
@@ -302,7 +305,10 @@ class Supervisor:
                 self._trail.record(NodeStopped(cause=self._end))
             going = [c for c in [*self._children, *self._leaving] if c.role == role]
             for child in going:
-                child.ask_to_stop()
+                if self._doors_stay_open:
+                    child.ask_to_leave()
+                else:
+                    child.ask_to_stop()
             deadline = time.monotonic() + DRAIN_SECONDS + _GRACE_SECONDS
             for child in going:
                 try:

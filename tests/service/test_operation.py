@@ -5,6 +5,8 @@ import json
 import os
 import re
 import signal
+import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -259,6 +261,34 @@ def test_it_drains_under_load(tmp_path: Path) -> None:
         taken = load.end()
     with serving(tmp_path) as again:
         wait_for(lambda: {path.stem for path in again.stored()} >= set(taken))
+
+
+#: What systemd does with the socket of a socket unit: sd_listen_fds(3).
+ACTIVATE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_no_connection_is_lost_in_a_restart_with_a_socket_unit(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as port:
+        within = [sys.executable, "-c", ACTIVATE, str(port.fileno())]
+        first = Served(tmp_path, within=within, pass_fds=[port.fileno()])
+        assert first.port == port.getsockname()[1]
+        load = Load(first, tolerant=False)
+        wait_for(lambda: len(load.taken) > 4 or load.failure)
+        first.process.terminate()
+        assert first.process.wait(90) == 0
+        second = Served(tmp_path, within=within, pass_fds=[port.fileno()])
+        try:
+            count = len(load.taken)
+            wait_for(lambda: len(load.taken) > count + 4 or load.failure)
+            taken = load.end()
+            wait_for(lambda: {path.stem for path in second.stored()} >= set(taken))
+        finally:
+            second.end()
 
 
 def test_one_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
