@@ -25,17 +25,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydicom.encaps import encapsulate, encapsulate_extended
-from pydicom.uid import UID
 
 from node.dicom import part10, uids
 from node.dicom.scan import scan
 from node.errors import DecodingFailed, EncodingFailed
 from node.model import KeepReason
 from node.pixels.codecs import codec_for
+from node.pixels.datasets import (
+    array_of,
+    facts_of,
+    make_little_endian,
+    remove_offset_tables,
+    set_pixel_data,
+    transfer_syntax_of,
+)
 from node.pixels.decoders import missing_decoder
 from node.pixels.files import write_file
 from node.pixels.planning import NotEncoded
-from node.pixels.policy import Options, PixelFacts, PixelLayout, decide
+from node.pixels.policy import Options, PixelLayout, decide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,8 +82,8 @@ def compress_dataset(dataset: Dataset, options: Options = DEFAULT) -> KeepReason
     Like `Dataset.compress`, but: the instance keeps its SOP Instance UID, frames are proven, Pixel
     Data of planar configuration 1 comes out right, and it is the kernel of this package that
     encodes. `dataset.file_meta.TransferSyntaxUID` must be there: it says how Pixel Data is encoded
-    now. ValueError where it is not, where it says compressed already, or big endian: pydicom does
-    not turn the words of other elements, so give the bytes of such a file to `compress`.
+    now. ValueError where it is not, or where it says compressed already. A data set that was read
+    from big endian is made Explicit VR Little Endian first, all of it, whatever comes then.
 
     >>> from pydicom import examples
     >>> dataset = examples.ct
@@ -85,11 +92,11 @@ def compress_dataset(dataset: Dataset, options: Options = DEFAULT) -> KeepReason
     >>> dataset.file_meta.TransferSyntaxUID.name
     'RLE Lossless'
     """
-    syntax = _transfer_syntax(dataset)
+    syntax = transfer_syntax_of(dataset)
     if syntax.is_compressed and not syntax.is_deflated:
         raise ValueError(f"the data set is {syntax.name} already: decompress it first")
-    _require_little_endian(dataset)
-    layout = decide(_facts(dataset), options)
+    make_little_endian(dataset)
+    layout = decide(facts_of(dataset), options)
     if isinstance(layout, KeepReason):
         return layout
     try:
@@ -120,8 +127,8 @@ def compress_array(
     >>> compress_array(dataset.pixel_array[::-1], dataset) is None
     True
     """
-    _require_little_endian(dataset)
-    shape, dtype = _expected(dataset)
+    make_little_endian(dataset)
+    shape, dtype = array_of(dataset)
     if array.shape != shape or array.dtype.newbyteorder("=") != dtype:
         raise ValueError(
             f"the array has shape {array.shape} and dtype {array.dtype}, "
@@ -130,7 +137,7 @@ def compress_array(
     native = array.astype(dtype.newbyteorder("<"), copy=False).tobytes()
     if dataset.SamplesPerPixel > 1:
         dataset.PlanarConfiguration = 0
-    _set_pixel_data(dataset, native + bytes(len(native) % 2), uids.EXPLICIT_VR_LE)
+    set_pixel_data(dataset, native + bytes(len(native) % 2), uids.EXPLICIT_VR_LE)
     dataset["PixelData"].VR = "OW" if dataset.BitsAllocated > 8 else "OB"
     return compress_dataset(dataset, options)
 
@@ -142,7 +149,7 @@ def decompress_dataset(dataset: Dataset) -> None:
     YBR is not made RGB, unless the compression itself did that (PS3.5 8.2.4). `DecodingFailed`
     where no decoder is installed, saying what to install, or where decoding fails.
     """
-    syntax = _transfer_syntax(dataset)
+    syntax = transfer_syntax_of(dataset)
     if missing := missing_decoder(syntax):
         raise DecodingFailed(missing)
     # RLE keeps the bits above Bits Stored, overlays among them; so must its decoding.
@@ -179,50 +186,16 @@ def encapsulate_frames(
         raise ValueError(f"{len(frames)} frames are given, the data set describes {expected}")
     if extended is None:
         extended = sum(len(frame) + 9 for frame in frames[:-1]) > _MOST_OFFSET
-    _remove_offset_tables(dataset)
+    remove_offset_tables(dataset)
     if extended:
         value, offsets, lengths = encapsulate_extended(list(frames))
         dataset.ExtendedOffsetTable = offsets
         dataset.ExtendedOffsetTableLengths = lengths
     else:
         value = encapsulate(list(frames))
-    _set_pixel_data(dataset, value, transfer_syntax_uid)
+    set_pixel_data(dataset, value, transfer_syntax_uid)
     dataset["PixelData"].VR = "OB"
     dataset["PixelData"].is_undefined_length = True
-
-
-def _transfer_syntax(dataset: Dataset) -> UID:
-    syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
-    if not syntax:
-        raise ValueError("the data set has no file_meta.TransferSyntaxUID: set it first")
-    return UID(syntax)
-
-
-def _require_little_endian(dataset: Dataset) -> None:
-    if dataset.original_encoding[1] is False:
-        raise ValueError("the data set was read from big endian: give its file to `compress`")
-
-
-def _facts(dataset: Dataset) -> PixelFacts:
-    def number(keyword: str) -> int | None:
-        value = dataset.get(keyword)
-        return None if value is None else int(value)
-
-    value = dataset.get("PixelData")
-    return PixelFacts(
-        samples_per_pixel=number("SamplesPerPixel"),
-        photometric_interpretation=dataset.get("PhotometricInterpretation"),
-        planar_configuration=number("PlanarConfiguration"),
-        number_of_frames=int(dataset.get("NumberOfFrames") or 1),
-        rows=number("Rows"),
-        columns=number("Columns"),
-        bits_allocated=number("BitsAllocated"),
-        bits_stored=number("BitsStored"),
-        pixel_representation=number("PixelRepresentation"),
-        value_length=None if value is None else len(value),
-        has_float_pixel_data="FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset,
-        is_signed="DigitalSignaturesSequence" in dataset or "MACParametersSequence" in dataset,
-    )
 
 
 def _native_frames(dataset: Dataset, layout: PixelLayout) -> list[memoryview]:
@@ -245,31 +218,3 @@ def _encoded(frames: Iterable[memoryview], layout: PixelLayout, options: Options
             raise NotEncoded(KeepReason.VERIFY_FAILED, f"frame {number}")
         encoded.append(frame)
     return encoded
-
-
-def _expected(dataset: Dataset) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
-    """Return the shape and dtype of the array that `dataset` describes."""
-    try:
-        frames, samples = int(dataset.get("NumberOfFrames") or 1), dataset.SamplesPerPixel
-        kind = "i" if dataset.PixelRepresentation else "u"
-        dtype = np.dtype(f"{kind}{dataset.BitsAllocated // 8}")
-        shape = (dataset.Rows, dataset.Columns)
-    except (AttributeError, TypeError) as failure:
-        raise ValueError(f"the data set does not describe its pixels: {failure}") from None
-    front = (frames,) if frames > 1 else ()
-    return (*front, *shape, *((samples,) if samples > 1 else ())), dtype
-
-
-def _set_pixel_data(dataset: Dataset, value: bytes, transfer_syntax_uid: str) -> None:
-    dataset.PixelData = value
-    if not hasattr(dataset, "file_meta"):
-        from pydicom.dataset import FileMetaDataset
-
-        dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = UID(transfer_syntax_uid)
-
-
-def _remove_offset_tables(dataset: Dataset) -> None:
-    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
-        if keyword in dataset:
-            delattr(dataset, keyword)

@@ -265,10 +265,35 @@ def test_decoding_that_fails():
         pixels.decompress_dataset(dataset)
 
 
-def test_big_endian_data_sets_are_refused():
-    """pydicom would leave the words of other elements, look-up tables among them, as they are."""
+def big_endian() -> Dataset:
+    """A real one, with words in another element too."""
     dataset = sample("MR_small_bigendian.dcm")
-    with pytest.raises(ValueError, match="big endian: give its file to `compress`"):
+    dataset.add_new(0x00281201, "OW", b"\1\2\3\4")  # Red Palette Color Lookup Table Data
+    return dataset
+
+
+def test_big_endian_data_sets():
+    """Everything in them is turned: pydicom leaves the words of OW as they are."""
+    dataset, pixels_before = big_endian(), pixel_array(big_endian(), raw=True)
+    assert pixels.compress_dataset(dataset) is None
+    after = pydicom.dcmread(io.BytesIO(saved(dataset)))
+    assert np.array_equal(pixel_array(after, raw=True), pixels_before)
+    assert after[0x00281201].value == b"\2\1\4\3"
+    before = big_endian()
+    for one in (before, after):
+        del one.PixelData, one[0x00281201]
+    assert before == after
+
+
+def test_an_array_for_a_big_endian_data_set():
+    dataset = big_endian()
+    array = dataset.pixel_array[::-1]
+    assert pixels.compress_array(array, dataset) is None
+    assert np.array_equal(raw(dataset), array)
+
+
+def test_wide_pixels_in_big_endian_are_refused():
+    dataset = big_endian()
+    dataset.BitsAllocated = 32
+    with pytest.raises(ValueError, match="big endian with pixels of more than 16 bits"):
         pixels.compress_dataset(dataset)
-    with pytest.raises(ValueError, match="big endian"):
-        pixels.compress_array(dataset.pixel_array, dataset)
