@@ -139,7 +139,7 @@ def _send_batch(forward: Forward, batch: list[Instance], sent: Sent, bar: Bar) -
     forward.begin(Entry(path.name, State.RECEIVED, path) for path in one_of_each.values())
     for instance in batch:
         try:
-            outcome = judge(forward.name, forward.send(instance.path))
+            outcome = judge(forward.name, forward.send_file(instance.path))
         except (NotAccepted, CannotUnderstand, DecodingFailed) as failure:
             _failed(sent, bar, instance.path, str(failure))
         except OSError as failure:

@@ -24,7 +24,6 @@ from node.dicom.part10 import Record
 from node.dicom.uids import is_uid
 from node.errors import CannotUnderstand, DecodingFailed
 from node.model import Blame, Deferred, Delivered, Failed, Outcome
-from node.pixels.files import check_digest
 from node.pixels.policy import Run, here
 from node.pixels.stored import StoredInstance, opened, received_digest
 from node.spool import NO_LINKS, Disk, Entry
@@ -48,15 +47,13 @@ class Archive:
     def begin(self, entries: Iterable[Entry]) -> None:
         """Nothing has to be known before."""
 
-    def deliver(self, entry: Entry) -> Outcome:
+    def deliver(self, entry: Entry, instance: StoredInstance) -> Outcome:
         """Put the entry's file at its place."""
         try:
-            with opened(entry.path) as instance:
-                place = self._place(instance)
-                record = instance.meta.record
+            record = instance.meta.record
             if record is None:
                 raise CannotUnderstand("the entry does not say what was written")
-            return self._put(entry, place, record)
+            return self._put(entry, self._place(instance), record)
         except CannotUnderstand as failure:
             return Failed(destination=self.name, cause=str(failure))
         except OSError as failure:
@@ -156,7 +153,7 @@ class Archive:
         """
         try:
             with opened(place) as there:
-                if there.meta.record is None or not _is_whole(there):
+                if there.meta.record is None or not there.is_whole():
                     return False
                 if there.meta.record.sha256 == record.sha256:
                     return True
@@ -170,8 +167,3 @@ class Archive:
             if failure.errno == errno.ELOOP:
                 return False
             raise
-
-
-def _is_whole(there: StoredInstance) -> bool:
-    with open(there.path, "rb", buffering=0) as file:
-        return check_digest(file, there.meta, there.data_set_offset)

@@ -49,6 +49,9 @@ log = logging.getLogger(__name__)
 _PERHAPS_THE_SYNTAX = frozenset({Category.MISMATCH, Category.CANNOT_UNDERSTAND})
 
 
+_TAKEN = frozenset({Category.SUCCESS, Category.WARNING, Category.DUPLICATE})
+
+
 class NotAccepted(PeerRefused):
     """The peer takes instances of this SOP class in no transfer syntax that we can give."""
 
@@ -120,10 +123,10 @@ class Forward:
         """Hear what comes next: an association that has to be negotiated is so for all of it."""
         self._upcoming, self._hopeless = list(entries), set()
 
-    def deliver(self, entry: Entry) -> Outcome:
+    def deliver(self, entry: Entry, instance: StoredInstance) -> Outcome:
         """Send one entry."""
         try:
-            response = self.send(entry.path)
+            response = self.send(instance)
         except (CannotUnderstand, DecodingFailed, NotAccepted) as failure:
             return Failed(destination=self.name, cause=str(failure))
         except (PeerUnreachable, PeerRefused) as failure:
@@ -133,29 +136,33 @@ class Forward:
             return Deferred(destination=self.name, cause=cause, blame=Blame.DESTINATION)
         return judge(self.name, response)
 
-    def send(self, path: Path) -> StoreResponse:
-        """Send the instance in the file at `path` and return the answer.
+    def send(self, instance: StoredInstance) -> StoreResponse:
+        """Send an instance and return the answer.
 
         Raises `PeerUnreachable`, `PeerRefused`, `NotAccepted` where the peer takes it in no
         transfer syntax, `CannotUnderstand`, `DecodingFailed` and OSError.
         """
+        wanted = self._wanted(instance)
+        association = self._association_for(wanted)
+        accepted = [
+            uid
+            for uid in wanted.transfer_syntax_uids
+            if association.accepts(wanted.sop_class_uid, uid)
+        ]
+        used, response = self._send_as(association, instance, accepted)
+        native = [uid for uid in accepted if uid in uids.NATIVE]
+        if response.meaning in _PERHAPS_THE_SYNTAX and used not in uids.NATIVE and native:
+            refused, first = used, response
+            used, response = self._send_as(association, instance, native)
+            if response.meaning not in _PERHAPS_THE_SYNTAX:
+                self._give_up(Proposal(wanted.sop_class_uid, refused), first)
+        self._count(instance, response)
+        return response
+
+    def send_file(self, path: Path) -> StoreResponse:
+        """Send the instance in the file at `path`; raises as `send`."""
         with opened(path) as instance:
-            wanted = self._wanted(instance)
-            association = self._association_for(wanted)
-            accepted = [
-                uid
-                for uid in wanted.transfer_syntax_uids
-                if association.accepts(wanted.sop_class_uid, uid)
-            ]
-            used, response = self._send_as(association, instance, accepted)
-            native = [uid for uid in accepted if uid in uids.NATIVE]
-            if response.meaning in _PERHAPS_THE_SYNTAX and used not in uids.NATIVE and native:
-                refused, first = used, response
-                used, response = self._send_as(association, instance, native)
-                if response.meaning not in _PERHAPS_THE_SYNTAX:
-                    self._give_up(Proposal(wanted.sop_class_uid, refused), first)
-            self._count(instance, response)
-            return response
+            return self.send(instance)
 
     def _send_as(
         self, association: StoreSCU, instance: StoredInstance, syntaxes: list[str]
@@ -213,7 +220,8 @@ class Forward:
 
     def _count(self, instance: StoredInstance, response: StoreResponse) -> None:
         """Note for the audit what the peer has taken."""
-        if response.meaning in (Category.SUCCESS, Category.WARNING, Category.DUPLICATE):
+        is_heard = self._witness is not nobody
+        if is_heard and response.meaning in _TAKEN:
             self._tell(self._sent.add(study_of(instance), instance.meta.sop_class_uid))
 
     def _tell(self, studies: Studies) -> None:

@@ -33,8 +33,7 @@ from node.delivery.worklist import Fate, Worklist
 from node.dicom import status
 from node.errors import CannotUnderstand
 from node.model import Blame, Deferred, Delivered, Failed, Outcome
-from node.pixels.files import check_digest
-from node.pixels.stored import opened
+from node.pixels.stored import StoredInstance, opened
 from node.spool import Entry, Spool
 
 log = logging.getLogger(__name__)
@@ -53,8 +52,8 @@ class Destination(Protocol):
     def begin(self, entries: Iterable[Entry]) -> None:
         """Hear which entries come next, for instance to negotiate for all of them at once."""
 
-    def deliver(self, entry: Entry) -> Outcome:
-        """Bring one entry there."""
+    def deliver(self, entry: Entry, instance: StoredInstance) -> Outcome:
+        """Bring one entry there, which is open as `instance` and is what was written."""
 
     def close(self) -> None:
         """Let go of what is held between deliveries; called when there is nothing to do."""
@@ -232,12 +231,17 @@ class Loop:
         if entry.name in self._taken:
             return Delivered(destination=self.name, status=status.SUCCESS)
         try:
-            if not _is_what_was_written(entry):
-                return _Damaged()
+            with opened(entry.path) as instance:
+                # Every entry was written with a record: one without it is damaged.
+                if instance.meta.record is None or not instance.is_whole():
+                    return _Damaged()
+                return self._deliver_one(lane, entry, instance)
         except CannotUnderstand:
             return _Damaged()
+
+    def _deliver_one(self, lane: Destination, entry: Entry, instance: StoredInstance) -> Outcome:
         try:
-            return lane.deliver(entry)
+            return lane.deliver(entry, instance)
         except Exception as failure:
             log.exception("%s: entry %s: unexpected failure", self.name, entry.name)
             self._close(lane)
@@ -330,11 +334,3 @@ class Loop:
             self._failed += 1
             self._last_error = cause
         log.error("%s: entry %s: %s", self.name, entry.name, cause)
-
-
-def _is_what_was_written(entry: Entry) -> bool:
-    with opened(entry.path) as instance, open(entry.path, "rb", buffering=0) as file:
-        # Every entry was written with a record: one without it is damaged.
-        return instance.meta.record is not None and check_digest(
-            file, instance.meta, instance.data_set_offset
-        )

@@ -103,7 +103,7 @@ class Relay:
         with self._call():
             forward = self._take()
             try:
-                response = forward.send(path)
+                response = forward.send_file(path)
             except BaseException:
                 forward.close()
                 raise

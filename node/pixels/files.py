@@ -149,11 +149,3 @@ def _patch(sink: Sink, header: bytes, sha256: str) -> None:
     at, patch = part10.patch_digest(header, sha256)
     sink.seek(at)
     write_all(sink, [patch])
-
-
-def check_digest(file: Sink, meta: FileMeta, data_set_offset: int) -> bool:
-    """Tell whether the data set in `file` is the one that was written; True where none is known."""
-    if meta.record is None:
-        return True
-    file.seek(data_set_offset)
-    return hashlib.file_digest(file, "sha256").hexdigest() == meta.record.sha256

@@ -26,6 +26,9 @@ from node.pixels.mapped import release
 from node.pixels.policy import Run, here
 from node.pixels.restorer import restore
 
+#: A data set is read in pieces of this size to be compared with its digest.
+_PIECE = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class StoredInstance:
@@ -36,6 +39,7 @@ class StoredInstance:
     data_set_offset: int
     buffer: memoryview
     _map: mmap.mmap
+    _descriptor: int
 
     @property
     def data_set(self) -> memoryview:
@@ -58,6 +62,19 @@ class StoredInstance:
             return record.as_received.byte_count
         return len(self.buffer) - self.data_set_offset
 
+    def is_whole(self) -> bool:
+        """Tell whether the data set is the one that was written; True where none is known.
+
+        It is read, not taken from the map: a disk that fails is an OSError then, not a signal.
+        """
+        if self.meta.record is None:
+            return True
+        digest, at = hashlib.sha256(), self.data_set_offset
+        while piece := os.pread(self._descriptor, _PIECE, at):
+            digest.update(piece)
+            at += len(piece)
+        return digest.hexdigest() == self.meta.record.sha256
+
     def release(self, start: int, end: int) -> None:
         """Let the kernel have the memory of these bytes of the data set back."""
         release(self._map, self.data_set_offset + start, self.data_set_offset + end)
@@ -66,19 +83,17 @@ class StoredInstance:
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[StoredInstance]:
     """Map the DICOM file at `path`; OSError as `os.open` raises it."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
+    with contextlib.ExitStack() as stack:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        stack.callback(os.close, descriptor)
         if os.fstat(descriptor).st_size == 0:
             raise CannotUnderstand("the file is empty")
         mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-    finally:
-        os.close(descriptor)
-    with contextlib.ExitStack() as stack:
         view = memoryview(mapped)
         # A slice that is still alive in a traceback must not hide the error that made it.
         stack.callback(_close, mapped, view)
         meta, offset = part10.decode(view)
-        yield StoredInstance(path, meta, offset, view, mapped)
+        yield StoredInstance(path, meta, offset, view, mapped, descriptor)
 
 
 def _close(mapped: mmap.mmap, view: memoryview) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import instances
 import pytest
+from delivery.giving import give
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -90,7 +91,7 @@ PLACES: dict[str, tuple[dict[str, str], str]] = {
 def test_place(case: str, tmp_path: Path, spool: Spool) -> None:
     uids, folder = PLACES[case]
     ds = instances.image(**uids)
-    outcome = archive(tmp_path / "disk").deliver(put(spool, ds))
+    outcome = give(archive(tmp_path / "disk"), put(spool, ds))
     assert outcome == Delivered(destination="disk", status=0)
     assert names(tmp_path / "disk") == [f"{folder}/{ds.SOPInstanceUID}.dcm"]
 
@@ -107,7 +108,7 @@ def test_what_is_no_uid_never_becomes_a_name(
     """Receipt has checked it already; the archive does not rely on that."""
     entry = put(spool, instances.image(**{keyword: uid}))
     before = names(tmp_path)
-    outcome = archive(tmp_path / "disk").deliver(entry)
+    outcome = give(archive(tmp_path / "disk"), entry)
     assert outcome == Failed(destination="disk", cause="a UID of the instance is no UID")
     assert names(tmp_path) == before
 
@@ -115,7 +116,7 @@ def test_what_is_no_uid_never_becomes_a_name(
 @pytest.mark.parametrize("uid", BAD)
 def test_nor_does_it_from_file_meta(uid: str, tmp_path: Path, spool: Spool) -> None:
     entry = put(spool, instances.image(), uid=uid)
-    assert isinstance(archive(tmp_path / "disk").deliver(entry), Failed)
+    assert isinstance(give(archive(tmp_path / "disk"), entry), Failed)
     assert not (tmp_path / "disk").exists()
 
 
@@ -128,7 +129,7 @@ def test_duplicates(error: str | None, tmp_path: Path, spool: Spool) -> None:
     other.SOPInstanceUID = ds.SOPInstanceUID
     details = []
     for sent in (ds, ds, other, other, ds):
-        outcome = to.deliver(put(spool, sent))
+        outcome = give(to, put(spool, sent))
         assert isinstance(outcome, Delivered)
         details.append(outcome.detail)
     assert details == ["", "there already", "kept both", "kept both", "there already"]
@@ -143,7 +144,7 @@ def test_the_same_instance_stored_in_two_ways_is_one(
 ) -> None:
     to = archive(tmp_path / "disk")
     ds = instances.image(StudyInstanceUID="1.2", SeriesInstanceUID="1.3")
-    first, second = (to.deliver(put(spool, ds, options=options)) for options in order)
+    first, second = (give(to, put(spool, ds, options=options)) for options in order)
     assert isinstance(first, Delivered)
     assert isinstance(second, Delivered)
     assert second.detail == "there already"
@@ -152,7 +153,7 @@ def test_the_same_instance_stored_in_two_ways_is_one(
 def test_a_checksum_that_agrees_is_no_proof(tmp_path: Path, spool: Spool) -> None:
     to = archive(tmp_path / "disk")
     ds = instances.image(StudyInstanceUID="1.2", SeriesInstanceUID="1.3")
-    assert isinstance(to.deliver(put(spool, ds)), Delivered)
+    assert isinstance(give(to, put(spool, ds)), Delivered)
     before = zlib.crc32(instances.encoded(ds, ExplicitVRLittleEndian))
     # The polynomial of CRC-32, added anywhere, leaves the remainder as it was.
     polynomial = int(f"{0x104C11DB7:b}"[::-1], 2).to_bytes(5, "little")
@@ -160,7 +161,7 @@ def test_a_checksum_that_agrees_is_no_proof(tmp_path: Path, spool: Spool) -> Non
     changed[100:105] = bytes(a ^ b for a, b in zip(changed[100:105], polynomial, strict=True))
     ds.PixelData = bytes(changed)
     assert zlib.crc32(instances.encoded(ds, ExplicitVRLittleEndian)) == before
-    outcome = to.deliver(put(spool, ds))
+    outcome = give(to, put(spool, ds))
     assert isinstance(outcome, Delivered)
     assert outcome.detail == "kept both"
 
@@ -169,7 +170,7 @@ def test_a_checksum_that_agrees_is_no_proof(tmp_path: Path, spool: Spool) -> Non
 def test_the_file_is_whole(error: str | None, tmp_path: Path, spool: Spool) -> None:
     disk = ApartDisk(NO_LINKS[error]) if error else None
     entry = put(spool, instances.image(), syntax=ImplicitVRLittleEndian)
-    archive(tmp_path / "disk", disk).deliver(entry)
+    give(archive(tmp_path / "disk", disk), entry)
     [name] = names(tmp_path / "disk")
     placed = tmp_path / "disk" / name
     assert placed.read_bytes() == entry.path.read_bytes()
@@ -185,13 +186,13 @@ def test_a_copy_that_is_interrupted_leaves_nothing_and_is_made_again(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     entry = put(spool, instances.image())
-    outcome = archive(tmp_path / "disk", Full(errno.EXDEV)).deliver(entry)
+    outcome = give(archive(tmp_path / "disk", Full(errno.EXDEV)), entry)
     assert isinstance(outcome, Deferred)
     assert outcome.blame is Blame.DESTINATION
     assert "No space left" in outcome.cause
     assert names(tmp_path / "disk") == []
     assert entry.path.is_file()
-    again = archive(tmp_path / "disk", ApartDisk(errno.EXDEV)).deliver(entry)
+    again = give(archive(tmp_path / "disk", ApartDisk(errno.EXDEV)), entry)
     assert again == Delivered(destination="disk", status=0)
 
 
@@ -201,7 +202,7 @@ def test_what_a_crash_left_of_a_copy_is_no_hindrance(tmp_path: Path, spool: Spoo
     folder = tmp_path / "disk" / "1.2" / "1.3"
     folder.mkdir(parents=True)
     (folder / f".{entry.name}.part").write_bytes(b"half")
-    outcome = archive(tmp_path / "disk", ApartDisk(errno.EXDEV)).deliver(entry)
+    outcome = give(archive(tmp_path / "disk", ApartDisk(errno.EXDEV)), entry)
     assert outcome == Delivered(destination="disk", status=0)
     assert names(tmp_path / "disk") == [f"1.2/1.3/{ds.SOPInstanceUID}.dcm"]
 
@@ -219,7 +220,7 @@ def test_what_is_there_already_is_never_replaced(case: str, tmp_path: Path, spoo
     place = tmp_path / "disk" / "1.2" / "1.3" / f"{ds.SOPInstanceUID}.dcm"
     place.parent.mkdir(parents=True)
     place.write_bytes(THERE[case])
-    outcome = archive(tmp_path / "disk").deliver(put(spool, ds))
+    outcome = give(archive(tmp_path / "disk"), put(spool, ds))
     assert outcome == Delivered(destination="disk", status=0, detail="kept both")
     assert place.read_bytes() == THERE[case]
     assert len(names(tmp_path / "disk")) == 2
@@ -234,7 +235,7 @@ def test_a_link_that_is_there_is_neither_followed_nor_a_reason_to_stop(
     target = tmp_path / "elsewhere"
     target.write_bytes(b"of somebody")
     place.symlink_to(target)
-    outcome = archive(tmp_path / "disk").deliver(put(spool, ds))
+    outcome = give(archive(tmp_path / "disk"), put(spool, ds))
     assert outcome == Delivered(destination="disk", status=0, detail="kept both")
     assert target.read_bytes() == b"of somebody"
     assert place.is_symlink()
@@ -244,13 +245,13 @@ def test_a_file_that_went_bad_is_not_taken_for_the_same(tmp_path: Path, spool: S
     """Its header still has the digest; its content has not."""
     ds = instances.image()
     to = archive(tmp_path / "disk", ApartDisk(errno.EXDEV))
-    to.deliver(put(spool, ds))
+    give(to, put(spool, ds))
     [name] = names(tmp_path / "disk")
     placed = tmp_path / "disk" / name
     content = bytearray(placed.read_bytes())
     content[-5] ^= 1
     placed.write_bytes(content)
-    outcome = to.deliver(put(spool, ds))
+    outcome = give(to, put(spool, ds))
     assert outcome == Delivered(destination="disk", status=0, detail="kept both")
     assert len(names(tmp_path / "disk")) == 2
 
@@ -259,7 +260,7 @@ def test_a_folder_that_cannot_be_made_puts_the_destination_off(
     tmp_path: Path, spool: Spool
 ) -> None:
     (tmp_path / "disk").write_bytes(b"a file where a folder should be")
-    outcome = archive(tmp_path / "disk").deliver(put(spool, instances.image()))
+    outcome = give(archive(tmp_path / "disk"), put(spool, instances.image()))
     assert isinstance(outcome, Deferred)
     assert outcome.blame is Blame.DESTINATION
     assert str(tmp_path / "disk") in outcome.cause

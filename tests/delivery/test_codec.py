@@ -7,6 +7,7 @@ from pathlib import Path
 
 import instances
 import pytest
+from delivery.giving import give
 from delivery.scripted_scp import Part, ScriptedSCP
 from pydicom import Dataset, dcmread
 from pydicom.pixels.encoders.base import get_encoder
@@ -89,7 +90,7 @@ def test_it_gets_equal_pixels_in_its_codec_and_every_other_element_untouched(
     ds = IMAGES[name]
     with ScriptedSCP([Part()]).listening() as archive:
         to = forward(archive.port, codec)
-        outcome = to.deliver(put(spool, ds, syntax, stored_as))
+        outcome = give(to, put(spool, ds, syntax, stored_as))
         to.close()
         assert outcome == Delivered(destination="pacs", status=0)
         [taken] = archive.taken
@@ -119,10 +120,10 @@ def test_it_falls_back_on_the_same_association_and_remembers(
     with ScriptedSCP([part]).listening() as archive:
         to = forward(archive.port, JPEGLSLossless)
         for entry in entries[:2]:
-            assert isinstance(to.deliver(entry), Delivered)
+            assert isinstance(give(to, entry), Delivered)
         assert archive.associations == 1
         to.close()
-        assert isinstance(to.deliver(entries[2]), Delivered)
+        assert isinstance(give(to, entries[2]), Delivered)
         to.close()
     assert [transfer for _, transfer, _ in archive.taken] == [syntax] * 3
     assert not {transfer for _, transfer in archive.proposed[1]} & refused
@@ -134,7 +135,7 @@ def test_what_its_codec_cannot_make_smaller_goes_as_it_is_stored(spool: Spool) -
     entry = put(spool, instances.instance(), ExplicitVRLittleEndian, RLELossless)
     with ScriptedSCP([Part()]).listening() as archive:
         to = forward(archive.port, JPEGLSLossless)
-        assert isinstance(to.deliver(entry), Delivered)
+        assert isinstance(give(to, entry), Delivered)
         to.close()
     assert [transfer for _, transfer, _ in archive.taken] == [ExplicitVRLittleEndian]
 
@@ -147,6 +148,6 @@ def test_what_is_too_large_to_be_recoded_goes_as_it_is_stored(
     entry = put(spool, instances.image(), ExplicitVRLittleEndian, RLELossless)
     with ScriptedSCP([Part()]).listening() as archive:
         to = forward(archive.port, JPEGLSLossless)
-        assert isinstance(to.deliver(entry), Delivered)
+        assert isinstance(give(to, entry), Delivered)
         to.close()
     assert [transfer for _, transfer, _ in archive.taken] == [RLELossless]

@@ -22,6 +22,7 @@ from node.dicom.scan import scan
 from node.model import Blame, Deferred, Delivered, Failed, Outcome
 from node.pixels.files import write_file
 from node.pixels.policy import Options
+from node.pixels.stored import StoredInstance
 from node.spool import Disk, Durability, Entry, Spool
 
 OK = Delivered(destination="pacs", status=0)
@@ -44,7 +45,7 @@ class Scripted:
     def begin(self, entries: Iterable[Entry]) -> None:
         self.announced.append(len(list(entries)))
 
-    def deliver(self, entry: Entry) -> Outcome:
+    def deliver(self, entry: Entry, instance: StoredInstance) -> Outcome:
         uid = instances.parts_of(entry.path)[0].MediaStorageSOPInstanceUID
         name = {"1.1": "a", "1.2": "b", "1.3": "c"}.get(uid, uid)
         self.asked.append(name)
@@ -232,10 +233,10 @@ class Together(Scripted):
         super().__init__()
         self.barrier = barrier
 
-    def deliver(self, entry: Entry) -> Outcome:
+    def deliver(self, entry: Entry, instance: StoredInstance) -> Outcome:
         if not self.asked:
             self.barrier.wait(30)
-        return super().deliver(entry)
+        return super().deliver(entry, instance)
 
 
 def test_several_lanes_deliver_at_the_same_time_and_each_entry_once(
@@ -262,9 +263,9 @@ def test_one_lane_alone_tries_a_destination_that_was_down(
     up = threading.Event()
 
     class Down(Scripted):
-        def deliver(self, entry: Entry) -> Outcome:
+        def deliver(self, entry: Entry, instance: StoredInstance) -> Outcome:
             if up.is_set():
-                return super().deliver(entry)
+                return super().deliver(entry, instance)
             calls.append(time.monotonic())
             return DOWN
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import instances
 import pytest
+from delivery.giving import give
 from peers import wait_until
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
@@ -29,7 +30,7 @@ from node.network.sending import AssociationEnded, PeerTooSlow, StoreResponse
 from node.network.store_scu import Peer
 from node.pixels.files import write_file
 from node.pixels.policy import Options
-from node.pixels.stored import opened
+from node.pixels.stored import StoredInstance, opened
 from node.spool import Disk, Durability, Entry, Spool, State
 
 RLE = Options()
@@ -80,12 +81,12 @@ def test_two_destinations_on_one_folder_do_not_share_a_draft(tmp_path: Path, spo
             super().sync_file(descriptor)
             if twin.path.exists():
                 # The other destination comes in while this draft is not yet published.
-                assert isinstance(second.deliver(twin), Delivered)
+                assert isinstance(give(second, twin), Delivered)
                 assert len(list((tmp_path / "archive").rglob(".*.part"))) == 1
                 spool.delivered(twin)
 
     first = Archive("disk", tmp_path / "archive", Interrupted(Durability.NONE))
-    assert isinstance(first.deliver(entry), Delivered)
+    assert isinstance(give(first, entry), Delivered)
     [placed] = [path for path in (tmp_path / "archive").rglob("*") if path.is_file()]
     assert placed.read_bytes() == entry.path.read_bytes()
 
@@ -99,7 +100,7 @@ def test_a_draft_of_an_earlier_run_with_our_number_is_left_alone(
     left = folder / f".{entry.name}.{os.getpid()}-disk-0.part"
     left.write_bytes(b"half")
     to = Archive("disk", tmp_path / "archive", ApartDisk(Durability.NONE))
-    assert to.deliver(entry) == Delivered(destination="disk", status=0)
+    assert give(to, entry) == Delivered(destination="disk", status=0)
     assert left.read_bytes() == b"half"
     assert (folder / "1.1.dcm").read_bytes() == entry.path.read_bytes()
 
@@ -126,11 +127,11 @@ class CountingDisk(Disk):
 def test_what_is_there_already_is_synced_before_it_counts(tmp_path: Path, spool: Spool) -> None:
     entry, disk = put(spool), CountingDisk(broken="1.3")
     to = Archive("disk", tmp_path / "archive", disk)
-    assert isinstance(to.deliver(entry), Deferred)
-    assert isinstance(to.deliver(entry), Deferred)
+    assert isinstance(give(to, entry), Deferred)
+    assert isinstance(give(to, entry), Deferred)
     disk.broken = "none"
     disk.synced.clear()
-    outcome = to.deliver(entry)
+    outcome = give(to, entry)
     assert outcome == Delivered(destination="disk", status=0, detail="there already")
     assert disk.synced == ["1.1.dcm", "1.3"]
 
@@ -180,8 +181,8 @@ def test_the_same_received_content_is_there_already_however_it_was_encoded(
     tmp_path: Path, spool: Spool
 ) -> None:
     to = Archive("disk", tmp_path / "archive", Disk(Durability.NONE))
-    to.deliver(put(spool, options=Options(transfer_syntax_uid="")))
-    outcome = to.deliver(put(spool))
+    give(to, put(spool, options=Options(transfer_syntax_uid="")))
+    outcome = give(to, put(spool))
     assert outcome == Delivered(destination="disk", status=0, detail="there already")
 
 
@@ -190,7 +191,7 @@ def test_that_both_are_kept_is_logged_when_the_second_was_taken(
 ) -> None:
     to = Archive("disk", tmp_path / "archive", Disk(Durability.NONE))
     for seed in (1, 2, 2):
-        assert isinstance(to.deliver(put(spool, seed=seed)), Delivered)
+        assert isinstance(give(to, put(spool, seed=seed)), Delivered)
     assert caplog.text.count("kept both") == 1
 
 
@@ -228,7 +229,7 @@ class Poisoned:
     def begin(self, entries: Iterable[Entry]) -> None:
         raise UnicodeError("label empty or too long")
 
-    def deliver(self, entry: Entry) -> Outcome:
+    def deliver(self, entry: Entry, instance: StoredInstance) -> Outcome:
         self.asked.append(entry.name)
         if entry.name not in self.bad:
             return Delivered(destination="disk", status=0)
@@ -352,11 +353,11 @@ def test_what_a_failure_while_sending_means(
 ) -> None:
     answer, outcome = FAILURES[case]
 
-    def send(_: Path) -> StoreResponse:
+    def send(_: StoredInstance) -> StoreResponse:
         if isinstance(answer, StoreResponse):
             return answer
         raise answer
 
     to = Forward("pacs", PEER)
     monkeypatch.setattr(to, "send", send)
-    assert to.deliver(put(spool)) == outcome
+    assert give(to, put(spool)) == outcome

@@ -1,0 +1,14 @@
+"""Giving one entry to a lane, as a loop does."""
+
+from __future__ import annotations
+
+from node.delivery.loop import Destination
+from node.model import Outcome
+from node.pixels.stored import opened
+from node.spool import Entry
+
+
+def give(to: Destination, entry: Entry) -> Outcome:
+    """Deliver one entry."""
+    with opened(entry.path) as instance:
+        return to.deliver(entry, instance)
