@@ -46,6 +46,7 @@ class ScriptedSCP:
     #: Each association with the contexts that were proposed.
     proposed: list[list[tuple[str, str]]] = field(default_factory=list)
     associations: int = 0
+    released: int = 0
     port: int = 0
 
     @contextlib.contextmanager
@@ -98,6 +99,7 @@ class _Actor:
         while True:
             kind, body = self.read()
             if kind == 5:
+                self.scp.released += 1
                 self.send(6, bytes(4))
                 return
             if kind != 4 or not self.store(body):
