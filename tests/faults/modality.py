@@ -33,14 +33,14 @@ PAUSE, PATIENCE = 0.02, 20.0
 class Modality:
     """One sender, used from one thread; `close` releases its association."""
 
-    def __init__(self, port: int, ledger: Ledger) -> None:
+    def __init__(self, port: int, ledger: Ledger, patience: float = PATIENCE) -> None:
         self._peer = Peer(
             ae_title=peers.NODE,
             host="127.0.0.1",
             port=port,
             calling_ae_title=peers.MODALITY,
-            connect_seconds=PATIENCE,
-            response_seconds=PATIENCE,
+            connect_seconds=patience,
+            response_seconds=patience,
         )
         self._ledger = ledger
         self._scu: StoreSCU | None = None

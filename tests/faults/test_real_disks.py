@@ -113,7 +113,7 @@ def test_a_spool_whose_disk_is_gone_is_not_written_below_its_mount_point(tmp_pat
     root, real = tmp_path / "node", tmp_path / "real"
     real.mkdir()
     with mounted(root / "state", "--bind", real) as state, served(root) as node:
-        modality = Modality(node.port, ledger)
+        modality = Modality(node.port, ledger, patience=2)
         assert send_until(modality, numbers, fails=False) == 0
         wait_until(lambda: node.is_drained, "delivered")
         unmount(state)
