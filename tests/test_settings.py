@@ -641,3 +641,11 @@ sends to  disk: folder /srv/dicom
 spool     /state
 status    none"""
     )
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "a = " + "{b = " * 100_000])
+def test_brackets_without_end(text, tmp_path):
+    with pytest.raises(BadConfiguration, match=r"node\.toml"):
+        load(write(tmp_path, text))
+    with pytest.raises(BadConfiguration):
+        load(None, environ={"DCMPRESS__PEER": text.removeprefix("a = ")})

@@ -24,6 +24,7 @@ PREFIX_END = 132
 _GROUP_LENGTH_END = PREFIX_END + 12
 _LONG_FORM = frozenset({b"OB", b"UN", b"SQ", b"OW", b"UT"})
 _RECORD_FORMAT = 1
+_SPACES = " \t\r\n\v\f"
 _NO_DIGEST = "0" * 64
 _NO_CHECKSUM = "0" * 8
 #: What stands in the record before the digest of the data set and before the checksum of group 2.
@@ -209,7 +210,8 @@ _WRITTEN_BY_US = frozenset(
 def _meta(found: dict[int, tuple[bytes, bytes]], group: bytes) -> FileMeta:
     def text(tag: int) -> str:
         value = found.get(tag, (b"", b""))[1]
-        return value.rstrip(b"\x00 ").decode("ascii", "replace").strip()
+        # What should be ASCII and is not keeps its bytes: no character of Latin-1 is two.
+        return value.rstrip(b"\x00 ").decode("latin-1").strip(_SPACES)
 
     record, ours = None, set(_WRITTEN_BY_US)
     if text(PRIVATE_INFORMATION_CREATOR_UID) == uids.PRIVATE_INFORMATION_CREATOR_UID:
@@ -250,7 +252,7 @@ def _decode_record(value: bytes, group: bytes) -> Record | None:
         came = fields["as_received"]
         as_received = AsReceived(**came) if came is not None else None
         return Record(sha256=str(fields["sha256"]), as_received=as_received)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -264,8 +266,8 @@ def _element(tag: int, vr: bytes, value: bytes) -> bytes:
 
 
 def _uid(value: str) -> bytes:
-    return value.encode("ascii")
+    return value.encode("latin-1", "replace")
 
 
 def _text(value: str) -> bytes:
-    return value.encode("ascii", "replace")
+    return value.encode("latin-1", "replace")

@@ -53,7 +53,7 @@ class Report:
                     for name, progress in fields["destinations"].items()
                 },
             )
-        except (KeyError, TypeError, AttributeError) as failure:
+        except (KeyError, TypeError, AttributeError, RecursionError) as failure:
             raise ValueError(f"not a report: {failure!r}") from failure
 
 

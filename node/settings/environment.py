@@ -49,5 +49,5 @@ def _as_toml(text: str) -> Any:
     """Read a value as TOML, or as bare text where it is none; the schema judges either."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text

@@ -35,6 +35,8 @@ def read_file(path: Path) -> tuple[File, dict[str, Any]]:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise BadConfiguration(_syntax_error(str(path), text, str(error))) from None
+    except RecursionError:
+        raise BadConfiguration(f"{path}: error: brackets within brackets without end") from None
     return File.of(str(path), text), values
 
 

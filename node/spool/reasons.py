@@ -28,7 +28,7 @@ def write(failed: Path, cause: str, tries: int, disk: Disk) -> None:
 def read(entry: Entry) -> FailedEntry:
     """Return the failed entry with its reason, as far as that can be read."""
     cause, tries = "not recorded", 1
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         fields = json.loads(path_of(entry.path).read_text("utf-8"))
         cause, tries = str(fields["cause"]), int(fields.get("tries", 1))
     return FailedEntry(entry=entry, cause=cause, tries=tries)

@@ -199,3 +199,28 @@ def test_the_digest_may_be_filled_in_later() -> None:
     sealed = header[:at] + digest + header[at + len(digest) :]
     assert sealed == part10.encode(FULL)
     assert part10.decode(sealed)[0] == FULL
+
+
+def test_bytes_that_are_no_ascii_stay() -> None:
+    """In UIDs and AE titles, where they should not be."""
+    meta = FileMeta(
+        sop_class_uid="1.2", sop_instance_uid="1.2.\xe9", transfer_syntax_uid="1.2.840.10008.1.2"
+    )
+    meta = replace(meta, sending_ae_title="M\xdcNCHEN")
+    again, _ = part10.decode(part10.encode(meta))
+    assert (again.sop_instance_uid, again.sending_ae_title) == ("1.2.\xe9", "M\xdcNCHEN")
+
+
+def test_a_record_that_nests_without_end_is_none() -> None:
+    made = part10.encode(
+        FileMeta(
+            sop_class_uid="1.2",
+            sop_instance_uid="1.2.3",
+            transfer_syntax_uid="1.2.840.10008.1.2",
+            others=(
+                (0x0002_0100, b"UI", uids.PRIVATE_INFORMATION_CREATOR_UID.encode()),
+                (0x0002_0102, b"OB", b"[" * 100_000),
+            ),
+        )
+    )
+    assert part10.decode(made)[0].record is None

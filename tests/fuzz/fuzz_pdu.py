@@ -18,19 +18,21 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+sys.path[:0] = [str(Path(__file__).parent)]
 
-from network.raw_peer import associate_rq, echo_rq, message, p_data, pdv, store_rq  # noqa: E402
-from pynetdicom import AE, build_context, evt  # noqa: E402
-from pynetdicom._globals import MODE_ACCEPTOR  # noqa: E402
-from pynetdicom.sop_class import CTImageStorage, Verification  # noqa: E402
-from pynetdicom.transport import AddressInformation  # noqa: E402
+import harness  # noqa: E402, first: it sets the path
 
-from node.network.association import NodeAssociation  # noqa: E402
-from node.network.connection import Connection  # noqa: E402
-from node.network.dimse import received_data  # noqa: E402
-from node.network.limits import Limits  # noqa: E402
+with harness.instrumented("node.network", "pynetdicom.pdu", "pynetdicom.pdu_items"):
+    from network.raw_peer import associate_rq, echo_rq, message, p_data, pdv, store_rq
+    from pynetdicom import AE, build_context, evt
+    from pynetdicom._globals import MODE_ACCEPTOR
+    from pynetdicom.sop_class import CTImageStorage, Verification
+    from pynetdicom.transport import AddressInformation
+
+    from node.network.association import NodeAssociation
+    from node.network.connection import Connection
+    from node.network.dimse import received_data
+    from node.network.limits import Limits
 
 SPILL = Path(tempfile.mkdtemp(prefix="fuzz"))
 LIMITS = Limits(
@@ -159,11 +161,9 @@ def main() -> None:
             for _ in range(int(sys.argv[sys.argv.index("--count") + 1])):
                 one(mutated(rng))
             return
-        import atheris
-
-        atheris.instrument_all()
-        atheris.Setup(sys.argv, one)
-        atheris.Fuzz()
+        rng = random.Random(1)
+        seeds = [mutated(rng) for _ in range(50)]
+        harness.run(one, seeds)
 
 
 def mutated(rng: random.Random) -> bytes:

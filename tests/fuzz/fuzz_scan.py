@@ -1,4 +1,4 @@
-"""Fuzz the scanner and the converter: `python tests/fuzz/fuzz_scan.py -max_total_time=60 DIR`.
+"""Fuzz the scanner and the converter: `python tests/fuzz/fuzz_scan.py -max_total_time=60`.
 
 The first byte chooses the transfer syntax, the rest is the data set. Whatever it is, it is
 understood or refused with `CannotUnderstand`; what was understood can be asked for every value;
@@ -7,13 +7,10 @@ and what can be converted comes back byte for byte.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+import harness  # sets the path
 
-import atheris
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-with atheris.instrument_imports(include=["node.dicom"]):
+with harness.instrumented("node.dicom"):
+    from node.dicom import part10
     from node.dicom.convert import CannotConvert, from_explicit_le, restores, to_explicit_le
     from node.dicom.encoded import WATCHED, EncodedDataSet
     from node.dicom.scan import scan
@@ -73,10 +70,21 @@ def test_one_input(content: bytes) -> None:
         there_and_back(data, syntax)
 
 
+def seeds() -> list[bytes]:
+    """Data sets of the corpus in each transfer syntax, without their File Meta Information."""
+    found = []
+    for data, _ in harness.corpus_files():
+        try:
+            start = part10.decode(data)[1]
+        except CannotUnderstand:
+            start = 0
+        found += [bytes([number]) + data[start:] for number in range(3)]
+    return found
+
+
 def main() -> None:
     """Run libFuzzer; its flags and corpus directories are the arguments."""
-    atheris.Setup(sys.argv, test_one_input)
-    atheris.Fuzz()
+    harness.run(test_one_input, seeds())
 
 
 if __name__ == "__main__":
