@@ -11,6 +11,7 @@ where there is no spool, `UsageError` for a destination that has no queue there.
 
 from __future__ import annotations
 
+import getpass
 import itertools
 import json
 import os
@@ -24,7 +25,9 @@ import typer
 from node.cli.terminal import size
 from node.dicom.uids import name_of
 from node.errors import CannotWrite, InputMissing, NodeError, UsageError
+from node.events import QueueAction
 from node.service import queues
+from node.service.audit import open_trail
 from node.service.node import open_spool
 from node.service.queues import Count, Done, Listed
 from node.settings import load
@@ -102,6 +105,7 @@ def retry(
     """Queue failed entries again. A running node takes them up by itself."""
     names = _named(entries, everything)
     done = queues.retry(_spool(config, state), destination, names)
+    _record("retry", destination, done.changed, config, state)
     _tell(done, f"queued again for {destination}")
 
 
@@ -123,13 +127,16 @@ def drop(
     queues.require(spool, destination)
     if not yes:
         _ask(_question(spool, destination, names, queued=queued))
-    _tell(queues.drop(spool, destination, names, queued=queued), f"removed from {destination}")
+    done = queues.drop(spool, destination, names, queued=queued)
+    _record("drop", destination, done.changed, config, state)
+    _tell(done, f"removed from {destination}")
 
 
 @app.command()
 def pause(destination: Destination, config: Config = None, state: StateDirectory = None) -> None:
     """Let a destination rest, until `resume`; what is received goes on being queued for it."""
     queues.pause(_spool(config, state), destination)
+    _record("pause", destination, 0, config, state)
     print(
         f"{destination} rests; what is received waits. "
         f"Go on with: dcmpress queue resume {destination}"
@@ -140,6 +147,7 @@ def pause(destination: Destination, config: Config = None, state: StateDirectory
 def resume(destination: Destination, config: Config = None, state: StateDirectory = None) -> None:
     """Let a destination go on after a pause."""
     queues.resume(_spool(config, state), destination)
+    _record("resume", destination, 0, config, state)
     print(f"{destination} goes on")
 
 
@@ -155,6 +163,16 @@ def _spool(config: Path | None, state: Path | None) -> Spool:
                 "file (--config CONFIG) or its state directory (--state DIR)"
             ) from None
         raise
+
+
+def _record(
+    action: str, destination: str, count: int, config: Path | None, state: Path | None
+) -> None:
+    """Write into the audit trail who did what."""
+    settings = load(config, {"node.state_directory": state}, os.environ).settings
+    by = f"{os.environ.get('SUDO_USER') or getpass.getuser()} (command line)"
+    event = QueueAction(action=action, destination=destination, instances=count, by=by)
+    open_trail(settings).record(event)
 
 
 def _states(only: list[State] | None) -> tuple[State, ...]:

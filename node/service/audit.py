@@ -121,7 +121,7 @@ class Trail:
     def _exclusive(self) -> Iterator[None]:
         self.folder.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self.folder / "lock", flags, _FILE_MODE)
+        descriptor = self._make(self.folder / "lock", flags)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -155,7 +155,15 @@ class Trail:
             os.close(self._descriptor)
             self._descriptor = -1
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._descriptor, self._number = os.open(self._path(number), flags, _FILE_MODE), number
+        self._descriptor, self._number = self._make(self._path(number), flags), number
+
+    def _make(self, path: Path, flags: int) -> int:
+        """Open a file that may be new; what root makes belongs to the node that comes after."""
+        descriptor = os.open(path, flags, _FILE_MODE)
+        if os.geteuid() == 0:
+            owner = os.stat(self.folder)
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        return descriptor
 
     def _is_full(self, number: int) -> bool:
         try:

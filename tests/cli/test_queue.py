@@ -11,6 +11,7 @@ import pytest
 from peers import wait_until
 
 from node.cli import main
+from node.service.audit import Position, open_trail
 from node.service.node import Node
 from node.settings import NetworkDestination, NodeSettings, Settings, SpoolSettings, StatusSettings
 
@@ -102,6 +103,10 @@ def test_a_queue_is_seen_paused_dropped_and_retried(
         assert queue(state, "resume", "pacs") == 0
         wait_until(lambda: node.progress["pacs"].failures_in_a_row, "it is tried")
     assert listed(state, capsys)["queued"] == 1
+    trail = open_trail(settings)
+    actions = [line.event for line in trail.read(Position(1, 0)) if hasattr(line.event, "by")]
+    assert {event.action for event in actions} >= {"pause", "resume", "drop", "retry"}
+    assert all(event.by.endswith(" (command line)") for event in actions)
 
 
 def test_list_is_cut_at_its_limit(

@@ -94,6 +94,15 @@ def test_what_is_recorded_can_be_read_again_and_is_for_its_owner(tmp_path: Path)
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_what_root_records_can_be_gone_on_with_by_the_node(tmp_path: Path) -> None:
+    folder = tmp_path / "audit"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    Trail(folder, 1 << 20).record(SettingsReloaded())
+    assert {path.stat().st_uid for path in folder.iterdir()} == {65534}
+
+
 def test_the_trail_stays_within_its_limit_and_the_oldest_goes(tmp_path: Path) -> None:
     trail = Trail(tmp_path, 10_000)
     for number in range(500):
