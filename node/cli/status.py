@@ -80,7 +80,8 @@ def _from_spool(settings: Settings) -> dict[str, Any]:
     try:
         spool = open_spool(settings)
     except CannotWrite as failure:
-        return found | {"notices": [str(failure)]}
+        empty = isinstance(failure.__cause__, FileNotFoundError)
+        return found | {"notices": ["nothing was kept there yet" if empty else str(failure)]}
     disk = os.statvfs(spool.root)
     return found | {
         "waiting": spool.count(State.RECEIVED).entries,

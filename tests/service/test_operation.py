@@ -4,8 +4,10 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -261,6 +263,26 @@ def test_it_drains_under_load(tmp_path: Path) -> None:
         taken = load.end()
     with serving(tmp_path) as again:
         wait_for(lambda: {path.stem for path in again.stored()} >= set(taken))
+
+
+def test_a_back_up_that_is_restored_goes_on_where_it_was(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        for child in served.children()["deliverer"]:
+            os.kill(child, signal.SIGSTOP)
+        sent = served.send(3)
+        children = served.processes()
+        served.end()
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        wait_for(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+        assert not served.stored()
+    tar = tmp_path / "dcmpress.tar"
+    subprocess.run(["tar", "-C", tmp_path, "-cf", tar, "state"], check=True)
+    shutil.rmtree(tmp_path / "state")
+    subprocess.run(["tar", "-C", tmp_path, "-xpf", tar], check=True)
+    with serving(tmp_path) as again:
+        wait_for(lambda: {path.stem for path in again.stored()} == set(sent))
 
 
 #: What systemd does with the socket of a socket unit: sd_listen_fds(3).
