@@ -48,6 +48,9 @@ _TLS_HEADER: Final = struct.Struct(">BHH")
 _LARGEST_WAITED_FOR: Final = 32 * 1024
 #: No descriptor left: let associations end before accepting again.
 _PAUSE_SECONDS: Final = 0.1
+#: Left to other processes for each association that runs here, and at most.
+_DEFERENCE_SECONDS: Final = 0.001
+_MOST_DEFERENCE_SECONDS: Final = 0.004
 #: One line per peer and kind in so many seconds; the rest is counted.
 _LOG_SECONDS: Final = 60.0
 _MOST_LOGGED_PEERS: Final = 256
@@ -87,18 +90,24 @@ class Doorman:
         limits: Limits,
         secured: bool,
         admit: Callable[[socket.socket, Any], bytes | None],
+        busy: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`admit` takes a connection over, or returns the PDU that turns it away."""
+        """`admit` takes a connection over, or returns the PDU that turns it away.
+
+        `busy` tells how many associations run here, where other processes share the socket.
+        """
         self._listening = listening
         self._limits = limits
         self._secured = secured
         self._admit = admit
+        self._busy = busy
         # Oldest first: deadlines are in that order, but for those that are leaving.
         self._visitors: OrderedDict[int, Visitor] = OrderedDict()
         self._leaving: OrderedDict[int, Visitor] = OrderedDict()
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._stopping = False
+        self._defer_again = 0.0
         self._accepting = True
         self._passing_on = 0
         self._accept_again: float | None = None
@@ -177,7 +186,12 @@ class Doorman:
         self._accept_again = None
 
     def _accept(self) -> None:
-        """Let in one connection: others wait for the next turn, or for another process."""
+        """Let in one connection: others wait for the next turn, or for another process.
+
+        All processes are woken. The one with the fewest associations is the first to take it.
+        """
+        if busy := self._busy():
+            self._defer(min(busy * _DEFERENCE_SECONDS, _MOST_DEFERENCE_SECONDS))
         try:
             sock, address = self._listening.accept()
         except BlockingIOError:
@@ -188,6 +202,13 @@ class Doorman:
             return  # or this one was reset before it was accepted
         self.accepted += 1
         self._receive(sock, address)
+
+    def _defer(self, seconds: float) -> None:
+        """Let another process come first; never half of the time, or a flood would gain by it."""
+        now = time.monotonic()
+        if now >= self._defer_again:
+            self._defer_again = now + 3 * seconds
+            time.sleep(seconds)
 
     def _make_room(self) -> None:
         """No descriptor is left: the one that has waited longest goes, or nobody enters."""

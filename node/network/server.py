@@ -6,7 +6,7 @@ kept by `Doorman`; every association has a thread of its own, which does the TLS
 
 Limits: so many associations in all and for one peer's address; one too many is answered with
 A-ASSOCIATE-RJ(2,3,2), any while draining with (2,3,1). Several processes may listen on one
-address: with a socket they inherited, or each with its own (`share_port`, SO_REUSEPORT).
+address, with a socket that they inherited.
 
 Raises `CannotWrite` when the address cannot be taken.
 """
@@ -122,7 +122,6 @@ class Server(AssociationServer):
         limits: Limits,
         spill: Path | None = None,
         listening: socket.socket | None = None,
-        share_port: bool = False,
         census: Census | None = None,
     ) -> None:
         self.limits = limits
@@ -132,7 +131,6 @@ class Server(AssociationServer):
         self.answers = Answers()
         self.workers = Workers()
         self._listening = listening
-        self._share_port = share_port
         self._changed = threading.Condition()
         self._running: set[NodeAssociation] = set()
         self._draining = False
@@ -142,7 +140,12 @@ class Server(AssociationServer):
         )
         self._make_users()
         self._doorman = Doorman(
-            cast(socket.socket, self.socket), limits, ssl_context is not None, self._admit
+            cast(socket.socket, self.socket),
+            limits,
+            ssl_context is not None,
+            self._admit,
+            # Only a socket that was handed over may be that of other processes too.
+            busy=(lambda: 0) if listening is None else (lambda: self.active),
         )
 
     def _make_users(self) -> None:
@@ -180,8 +183,6 @@ class Server(AssociationServer):
             self.socket = self._listening
         else:
             own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if self._share_port:
-                own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             own.bind(self.server_address)
         self.server_address = cast(socket.socket, self.socket).getsockname()
 
@@ -304,7 +305,6 @@ def listen(
     spill: Path | None = None,
     ssl_context: ssl.SSLContext | None = None,
     require_called_aet: bool = False,
-    share_port: bool = False,
     census: Census | None = None,
 ) -> Server:
     """Listen on `address`, or on a socket that is listening already, and return at once.
@@ -333,7 +333,6 @@ def listen(
             limits=limits,
             spill=spill,
             listening=inherited,
-            share_port=share_port,
             census=census,
         )
     except OSError as error:

@@ -125,7 +125,6 @@ class StoreSCP:
         limits: Limits,
         spill: Path,
         ssl_context: ssl.SSLContext | None = None,
-        share_port: bool = False,
         census: Census | None = None,
     ) -> Server:
         """Start listening; raises `CannotWrite` where the port is taken."""
@@ -145,7 +144,6 @@ class StoreSCP:
             spill=spill,
             ssl_context=ssl_context,
             require_called_aet=False,
-            share_port=share_port,
             census=census,
         )
 

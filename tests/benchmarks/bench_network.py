@@ -6,7 +6,7 @@ with TCP_NODELAY=1, without which they wait 40 ms an instance. Where several ass
 at a time, storescp forks for each and we are two processes on one socket, as the node is.
 Receivers write to the same folder (`--folder`).
 
-    --only NAME     one group: receive, send, short, idle, memory
+    --only NAME     one group: receive, send, short, idle, memory, large
     --repeat N      instead of five
 """
 
@@ -274,16 +274,17 @@ def bench_receive(folder: Path, repeat: int) -> None:
 
 def bench_send(folder: Path, repeat: int) -> None:
     """Send files to storescp."""
-    for label, byte_count, count in (("512 kB", 512 * KB, 400), ("9 kB", 9 * KB, 2000)):
+    sizes = [("512 kB", 512 * KB, 400), ("9 kB", 9 * KB, 2000), ("1 GB", 1000 * MB, 1)]
+    for (label, byte_count, count), pdu in itertools.product(sizes, (16384, 131072)):
         source = Path(tempfile.mkdtemp(dir=folder))
         paths = [_part10(source / str(number), byte_count, number) for number in range(count)]
 
-        def measure(who: str, paths: list[tuple[Path, str, int]] = paths) -> float:
-            with dcmtk(folder, 131072, False, False) as (host, port, _):
+        def measure(who: str, paths: list[tuple[Path, str, int]] = paths, pdu: int = pdu) -> float:
+            with dcmtk(folder, pdu, False, False) as (host, port, _):
                 send = _send_ours if who == "ours" else _send_dcmtk
                 return send((host, port), paths)
 
-        compare(f"send, {label}, {count} files", measure, repeat)
+        compare(f"send, {label}, {count} files, PDU {pdu}", measure, repeat)
         shutil.rmtree(source)
 
 
@@ -338,14 +339,16 @@ def _send_dcmtk(address: tuple[str, int], paths: list[tuple[Path, str, int]]) ->
 
 
 def bench_short(folder: Path, repeat: int) -> None:
-    """Short associations: request, accept, release, release."""
-    request = associate_rq()
+    """Short associations: request, accept, C-ECHO, release."""
+    request, echo = associate_rq(), message(3, echo_rq())
 
     def one(address: tuple[str, int], count: int) -> None:
         for _ in range(count):
             with RawPeer(address) as peer:
                 peer.sock.sendall(request)
                 assert peer.receive() == "A-ASSOCIATE-AC"
+                peer.sock.sendall(echo)
+                assert peer.receive() == "RSP 0000"
                 peer.sock.sendall(RELEASE_RQ)
                 assert peer.receive() == "A-RELEASE-RP"
 
@@ -426,12 +429,67 @@ def bench_memory(folder: Path, repeat: int) -> None:
         print(f"2 GB instance: {peak - before:.0f} MB above idle at its peak, {seconds:.2f} s")
 
 
+def bench_large(folder: Path, repeat: int) -> None:
+    """The largest instance, received and sent; eight of a gigabyte at a time. Once each."""
+    largest = messages(4_290 * MB, 131072, 1, 0)
+    _receive_large("4.29 GB instance received", folder, [largest], processes=1)
+    eight = [messages(1000 * MB, 131072, 1, number) for number in range(8)]
+    _receive_large("1 GB in each of 8 associations", folder, eight, processes=2)
+    path, uid, offset = _sparse_part10(folder / "largest", 4_290 * MB)
+    # To a receiver of ours: storescp would hold all of it in memory.
+    with ours(folder, 131072, False, False) as (host, port, _):
+        answers, answer = os.pipe()
+        if os.fork() == 0:
+            before = _resident_mb(os.getpid())
+            seconds = _send_ours((host, port), [(path, uid, offset)])
+            peak = _resident_mb(os.getpid(), "VmHWM") - before
+            os.write(answer, f"{peak:.0f} MB above idle at its peak, {seconds:.1f} s".encode())
+            os._exit(0)
+        os.close(answer)
+        print(f"4.29 GB instance sent: {os.read(answers, 99).decode()}", flush=True)
+        os.wait()
+    path.unlink()
+
+
+def _receive_large(
+    name: str, folder: Path, batches: list[list[list[bytes]]], processes: int
+) -> None:
+    target = Path(tempfile.mkdtemp(dir=folder))
+    with ours(target, 131072, False, processes > 1) as (host, port, process):
+        small = [messages(9 * KB, 131072, 1, 100 + number) for number in range(8)]
+        send_all((host, port), small)
+        receivers = [process, *_children(process)]
+        before = [_resident_mb(receiver) for receiver in receivers]
+        seconds = send_all((host, port), batches)
+        peaks = [_resident_mb(receiver, "VmHWM") for receiver in receivers]
+    shutil.rmtree(target)
+    above = " and ".join(f"{peak - idle:.0f} MB" for peak, idle in zip(peaks, before, strict=True))
+    print(f"{name}: {above} above idle at the peak, {seconds:.1f} s", flush=True)
+
+
+def _children(process: int) -> list[int]:
+    found = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [int(child) for child in found]
+
+
+def _sparse_part10(path: Path, byte_count: int) -> tuple[Path, str, int]:
+    """A file of zeros behind a header of the right lengths, which takes no room on the disk."""
+    _, uid, offset = _part10(path, 0, 1)
+    header = data_set(0, uid.encode())[:-4]
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(header + struct.pack("<I", byte_count))
+        file.truncate(offset + len(header) + 4 + byte_count)
+    return path, uid, offset
+
+
 GROUPS = {
     "receive": bench_receive,
     "send": bench_send,
     "short": bench_short,
     "idle": bench_idle,
     "memory": bench_memory,
+    "large": bench_large,
 }
 
 

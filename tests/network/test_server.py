@@ -211,13 +211,47 @@ def test_two_servers_on_one_inherited_socket(serve) -> None:
         echo_works(second)
 
 
-def test_shared_port(serve) -> None:
-    first = serve(share_port=True)
-    second = serve(address=first.address, share_port=True)
-    for _ in range(10):
-        echo_works(first)
-    first.shutdown()
-    echo_works(second)
+#: A process that listens on an inherited socket; its C-ECHO status tells which one answered.
+_PROCESS = """
+import socket, sys, threading
+from pynetdicom import build_context, evt
+from pynetdicom.sop_class import Verification
+from node.network.server import listen
+listen(
+    address=socket.socket(fileno=int(sys.argv[1])),
+    ae_title="DOOR",
+    handlers=[(evt.EVT_C_ECHO, lambda event: int(sys.argv[2]))],
+    contexts=[build_context(Verification)],
+)
+print("listening", flush=True)
+threading.Event().wait()
+"""
+
+
+def test_associations_spread_over_the_processes_on_one_socket() -> None:
+    listening = socket.create_server(("127.0.0.1", 0), backlog=64)
+    descriptor = listening.fileno()
+    with contextlib.ExitStack() as stack:
+        for number in (1, 2):
+            command = [sys.executable, "-c", _PROCESS, str(descriptor), str(number)]
+            process = subprocess.Popen(
+                command, pass_fds=[descriptor], stdout=subprocess.PIPE, text=True
+            )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            stack.enter_context(process.stdout)
+            assert process.stdout.readline() == "listening\n"
+        answers = []
+        for _ in range(8):
+            peer = stack.enter_context(RawPeer(listening.getsockname()))
+            peer.send([associate_rq(), message(3, echo_rq())])
+            assert peer.receive() == ACCEPTED
+            answers.append(peer.receive())
+    assert len(answers) == 8
+    # Half of them each where both processes have a core; one at least where they have to wait.
+    assert set(answers) == {status(1), status(2)}
+    listening.close()
 
 
 # -- ending ----------------------------------------------------------------------------------------
