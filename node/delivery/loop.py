@@ -22,6 +22,7 @@ import os
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -86,6 +87,8 @@ class Loop:
     _work: Worklist = field(default_factory=Worklist)
     _rings: int = 0
     _failed: int = 0
+    _delivered_bytes: int = 0
+    _attempts: Counter[str] = field(default_factory=Counter)
     #: Tries that came to nothing since the destination last took or refused an instance.
     _failures_in_a_row: int = 0
     _last_error: str = ""
@@ -107,6 +110,8 @@ class Loop:
             return Progress(
                 delivered=self._work.delivered,
                 failed=self._failed,
+                delivered_bytes=self._delivered_bytes,
+                attempts=dict(self._attempts),
                 circuit=self._breaker.circuit,
                 waiting_for_seconds=self._breaker.seconds_left(time.monotonic()),
                 last_error=self._last_error,
@@ -241,12 +246,19 @@ class Loop:
 
     def _deliver_one(self, lane: Destination, entry: Entry, instance: StoredInstance) -> Outcome:
         try:
-            return lane.deliver(entry, instance)
+            outcome = lane.deliver(entry, instance)
+            self._count(outcome, len(instance.buffer))
+            return outcome
         except Exception as failure:
             log.exception("%s: entry %s: unexpected failure", self.name, entry.name)
             self._close(lane)
             cause = f"unexpected failure: {type(failure).__name__}"
             return Deferred(destination=self.name, cause=cause, blame=Blame.UNCLEAR)
+
+    def _count(self, outcome: Outcome, size: int) -> None:
+        with self._changed:
+            self._attempts[result_of(outcome)] += 1
+            self._delivered_bytes += size if isinstance(outcome, Delivered) else 0
 
     def _is_gone(self, entry: Entry) -> bool:
         """Tell whether a human removed the entry from the queue meanwhile."""
@@ -334,3 +346,14 @@ class Loop:
             self._failed += 1
             self._last_error = cause
         log.error("%s: entry %s: %s", self.name, entry.name, cause)
+
+
+def result_of(outcome: Outcome) -> str:
+    """Return what came of a try in one word of a few: those of `status.Category`, or deferred."""
+    match outcome:
+        case Delivered(status=code):
+            return status.category(code).value
+        case Failed():
+            return status.Category.REFUSED.value
+        case _:
+            return "deferred"

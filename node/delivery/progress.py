@@ -5,7 +5,8 @@ Loops and relays give it, the report carries it to the supervisor, the page and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from node.delivery.circuit import Circuit
@@ -17,11 +18,14 @@ _WORSE = (Circuit.CLOSED, Circuit.HALF_OPEN, Circuit.OPEN)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """`failed` counts instances that the destination refused for good or that were damaged;
-    `spooled` those that a relay could not pass on and spooled instead."""
+    `spooled` those that a relay could not pass on and spooled instead; `attempts` what came of each
+    try, by result; `delivered_bytes` are those of the files, as they lie in the spool."""
 
     delivered: int = 0
     failed: int = 0
     spooled: int = 0
+    delivered_bytes: int = 0
+    attempts: dict[str, int] = field(default_factory=dict)
     circuit: Circuit = Circuit.CLOSED
     waiting_for_seconds: float = 0.0
     last_error: str = ""
@@ -38,6 +42,8 @@ class Progress:
             delivered=self.delivered + other.delivered,
             failed=self.failed + other.failed,
             spooled=self.spooled + other.spooled,
+            delivered_bytes=self.delivered_bytes + other.delivered_bytes,
+            attempts=dict(Counter(self.attempts) + Counter(other.attempts)),
             circuit=max(self.circuit, other.circuit, key=_WORSE.index),
             waiting_for_seconds=max(self.waiting_for_seconds, other.waiting_for_seconds),
             last_error=other.last_error or self.last_error,
@@ -46,7 +52,13 @@ class Progress:
 
     def ended(self) -> Progress:
         """Return what stays true when the process has ended: the counts."""
-        return Progress(delivered=self.delivered, failed=self.failed, spooled=self.spooled)
+        return Progress(
+            delivered=self.delivered,
+            failed=self.failed,
+            spooled=self.spooled,
+            delivered_bytes=self.delivered_bytes,
+            attempts=self.attempts,
+        )
 
     def shortened(self, characters: int) -> Progress:
         """Return it with its last error cut to so many characters."""

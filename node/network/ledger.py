@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,7 +69,9 @@ class _Running:
 class Ledger:
     """Everything since the start, and what each running association has sent."""
 
-    def __init__(self, witness: Witness = nobody) -> None:
+    def __init__(self, peer_name: Callable[[str], str], witness: Witness = nobody) -> None:
+        """`peer_name` tells as whom a calling AE title is counted: one of a few names."""
+        self._peer_name = peer_name
         self._witness = witness
         self._repeats = Repeats()
         self._lock = threading.Lock()
@@ -106,10 +108,9 @@ class Ledger:
             self._running[assoc] = _Running(time.monotonic())
         self._witness(AssociationOpened(**_who(assoc)))
 
-    def count(
-        self, assoc: Any, taken: Stored | None, peer: str, timing: Timing | None = None
-    ) -> None:
+    def count(self, assoc: Any, taken: Stored | None, timing: Timing | None = None) -> None:
         """Add one instance that was answered; None stands for one that was not taken."""
+        peer = self._peer_name(assoc.requestor.primitive.calling_ae_title.strip())
         with self._lock:
             self._total.count(taken, peer, timing)
             running = self._running.get(assoc)
@@ -164,7 +165,7 @@ class Ledger:
             **facts,
         )
         with self._lock:
-            self._total.remember(record)
+            self._total.remember(record, self._peer_name(record.calling_ae_title))
 
 
 def _log_association(assoc: Any, running: _Running, seconds: float) -> None:

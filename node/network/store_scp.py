@@ -116,7 +116,7 @@ class StoreSCP:
         self._receive = receive
         self._admission = admission
         self._narrow = narrow
-        self.ledger = Ledger(witness)
+        self.ledger = Ledger(admission.peer_name, witness)
 
     def listen(
         self,
@@ -230,8 +230,7 @@ class StoreSCP:
         event.assoc.on_refused = lambda: self._count(event.assoc, Answer(status.PROCESSING_FAILURE))
 
     def _count(self, assoc: Any, answer: Answer) -> None:
-        peer = self._admission.peer_name(origin_of(assoc).calling_ae_title)
-        self.ledger.count(assoc, answer.taken, peer, answer.timing)
+        self.ledger.count(assoc, answer.taken, answer.timing)
 
     def _ended(self, event: Any) -> None:
         event.assoc.on_refused = None

@@ -200,9 +200,10 @@ class Tally:
             name = str(Source(OTHER, OTHER, OTHER, OTHER))
         self.sources.setdefault(name, Volume()).add(volume)
 
-    def remember(self, record: AssociationRecord) -> None:
-        """Add an association that is over."""
-        self.results[record.result] = self.results.get(record.result, 0) + 1
+    def remember(self, record: AssociationRecord, peer: str = OTHER) -> None:
+        """Add an association that is over, of a known peer or of others."""
+        result = f"{peer}|{record.result}"
+        self.results[result] = self.results.get(result, 0) + 1
         if record.result == "rejected":
             self.rejections[record.reason] = self.rejections.get(record.reason, 0) + 1
             self.rejected = latest([*self.rejected, record])

@@ -81,10 +81,13 @@ def _associations(s: Snapshot) -> Iterator[Metric]:
     active.add_metric(["acceptor"], s.associations)
     yield active
     total = CounterMetricFamily(
-        "dcmpress_associations", "Associations that ended, by how.", labels=["role", "result"]
+        "dcmpress_associations",
+        "Associations that ended, by how.",
+        labels=["role", "peer", "result"],
     )
-    for result in ("released", "aborted", "rejected"):
-        total.add_metric(["acceptor", result], s.results_total.get(result, 0))
+    for name, number in s.results_total.items():
+        peer, _, result = name.rpartition("|")
+        total.add_metric(["acceptor", peer, result], number)
     yield total
     yield _by(
         "association_rejections",
@@ -196,6 +199,19 @@ def _links(s: Snapshot) -> Iterator[Metric]:
     for each in s.destinations:
         delivered.add_metric([each.name], each.delivered)
     yield delivered
+    size = CounterMetricFamily(
+        "dcmpress_forward_bytes", "Bytes of the files delivered.", labels=["destination"]
+    )
+    attempts = CounterMetricFamily(
+        "dcmpress_forward_attempts",
+        "Tries to deliver an instance, by what came of them.",
+        labels=["destination", "status"],
+    )
+    for each in s.destinations:
+        size.add_metric([each.name], each.delivered_bytes)
+        for result, count in each.attempts.items():
+            attempts.add_metric([each.name, result], count)
+    yield from (size, attempts)
     yield from _echoes(s.destinations)
 
 

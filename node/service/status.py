@@ -31,6 +31,9 @@ class DestinationStatus:
     failed: int
     corrupt: int
     delivered: int
+    delivered_bytes: int
+    attempts: dict[str, int]
+    spooled: int
     last_error: str
     failures_in_a_row: int
     retry_in_seconds: float

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import instances
 import peers
 import pydicom
 import pytest
@@ -32,6 +33,76 @@ STICKS_OUT = """
 })
 """
 WIDTHS = {"wide": 1280, "narrow": 390}
+
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+RT_PLAN = "1.2.840.10008.5.1.4.1.1.481.5"
+SYNTAXES = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.5"]
+TWO = """
+[[destination]]
+name = "archive"
+directory = "{out}"
+[[destination]]
+name = "pacs"
+ae_title = "{ae_title}"
+host = "127.0.0.1"
+port = {port}
+"""
+#: The same on every machine where a picture is taken.
+TIDY = """
+for (const each of document.querySelectorAll(".where")) {
+  if (each.textContent.startsWith("/")) each.textContent = "/srv/dicom";
+}
+"""
+#: What cannot be read well: text whose contrast to what is behind it is below WCAG's 4.5.
+FAINT = """
+(() => {
+  const numbers = colour => colour.match(/[0-9.]+/g).map(Number);
+  const light = colour => {
+    const part = numbers(colour).slice(0, 3).map(value => {
+      const share = value / 255;
+      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * part[0] + 0.7152 * part[1] + 0.0722 * part[2];
+  };
+  const behind = each => {
+    for (let at = each; at; at = at.parentElement) {
+      const colour = getComputedStyle(at).backgroundColor;
+      if (numbers(colour)[3] !== 0) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const found = [];
+  for (const each of document.querySelectorAll("body *")) {
+    const own = [...each.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+    if (!own || !each.offsetParent) continue;
+    const pair = [light(getComputedStyle(each).color), light(behind(each))].sort((a, b) => b - a);
+    const contrast = (pair[0] + 0.05) / (pair[1] + 0.05);
+    if (contrast < 4.5) found.push(contrast.toFixed(2) + " " + each.outerHTML.slice(0, 80));
+  }
+  return found;
+})()
+"""
+#: Headings that skip a level, buttons without a name, pictures without a text.
+NAMELESS = """
+(() => {
+  const found = [];
+  let level = 0;
+  for (const each of document.querySelectorAll("h1, h2, h3, h4")) {
+    const now = Number(each.tagName[1]);
+    if (now > level + 1) found.push(each.outerHTML);
+    level = now;
+  }
+  for (const each of document.querySelectorAll("button, a, summary")) {
+    if (!(each.getAttribute("aria-label") || each.innerText.trim())) found.push(each.outerHTML);
+  }
+  for (const each of document.querySelectorAll("svg")) {
+    const named = each.getAttribute("aria-label") || each.getAttribute("aria-hidden");
+    if (!named) found.push(each.outerHTML.slice(0, 80));
+  }
+  return found;
+})()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +139,18 @@ class Served:
         assert self.process.stdout is not None
         assert self.process.stdout.readline().startswith("listening"), self.log.read_text()
 
-    def send(self, name: str, count: int = 1, **options: str) -> None:
-        """Send one of pydicom's examples, each time as another instance."""
+    def send(self, name: str, count: int = 1, calling: str = "CT1") -> None:
+        """Send one of pydicom's examples on one association, each time as another instance."""
         ds = pydicom.dcmread(pydicom.examples.get_path(name))
-        if ds.file_meta.TransferSyntaxUID.is_compressed:
-            return
+        scu = peers.connected(
+            self.port, (str(ds.SOPClassUID), ExplicitVRLittleEndian), calling=calling
+        )
         for _ in range(count):
             ds.SOPInstanceUID = generate_uid()
-            assert peers.send(self.port, ds, ExplicitVRLittleEndian) == 0
+            data_set = instances.encoded(ds, ExplicitVRLittleEndian)
+            uids = str(ds.SOPClassUID), str(ds.SOPInstanceUID)
+            assert scu.send(*uids, ExplicitVRLittleEndian, [data_set]).status == 0
+        scu.close()
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -87,6 +162,19 @@ def served(tmp_path: Path) -> Iterator[Served]:
     running = Served(tmp_path / "node", "--store", str(tmp_path / "out"))
     yield running
     running.stop()
+
+
+@pytest.fixture
+def busy(tmp_path: Path) -> Iterator[Served]:
+    """A node with a folder and an archive that takes everything."""
+    classes = [CT, "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.6.1", RT_PLAN]
+    with peers.downstream(sop_classes=classes, transfer_syntaxes=SYNTAXES) as archive:
+        (tmp_path / "node.toml").write_text(
+            TWO.format(out=tmp_path / "out", port=archive.port, ae_title=peers.DOWNSTREAM)
+        )
+        running = Served(tmp_path / "node", str(tmp_path / "node.toml"))
+        yield running
+        running.stop()
 
 
 @pytest.fixture
@@ -102,6 +190,9 @@ def look(chromium: Browser, url: str, pictures: Path, name: str) -> None:
             chromium.open(url)
             assert chromium.evaluate("document.documentElement.scrollWidth") <= width
             assert chromium.evaluate(STICKS_OUT) == []
+            assert chromium.evaluate(FAINT) == []
+            assert chromium.evaluate(NAMELESS) == []
+            chromium.evaluate(TIDY)
             scheme = "-dark" if dark else ""
             chromium.screenshot(pictures / f"{name}-{width_name}{scheme}.png")
     chromium.shape(WIDTHS["wide"])
@@ -116,19 +207,19 @@ def test_an_empty_node(chromium: Browser, served: Served, pictures: Path) -> Non
     look(chromium, served.url, pictures, "empty")
 
 
-def test_a_busy_node(chromium: Browser, served: Served, pictures: Path) -> None:
+def test_a_busy_node(chromium: Browser, busy: Served, pictures: Path) -> None:
     """The numbers move while instances arrive, without a reload, and nothing is asked elsewhere."""
     chromium.shape(1280)
-    chromium.open(served.url)
+    chromium.open(busy.url)
     chromium.evaluate("window.mark = 1")
     done = threading.Event()
 
     def send() -> None:
         while not done.is_set():
-            served.send("ct", 3)
-            served.send("mr", 2)
-            served.send("rgb_color", 2)
-            served.send("rt_plan")
+            busy.send("ct", 6, "CT1")
+            busy.send("mr", 8, "MR2")
+            busy.send("rgb_color", 2, "US_ROOM_4")
+            busy.send("rt_plan", 1, "PLANNING")
 
     sender = threading.Thread(target=send)
     sender.start()
@@ -140,11 +231,11 @@ def test_a_busy_node(chromium: Browser, served: Served, pictures: Path) -> None:
             return len(seen) > 3
 
         chromium.wait(moves, "numbers that move")
-        peers.echoscu(served.port, called="STORE_SCP")
+        peers.echoscu(busy.port, called="STORE_SCP")
         chromium.wait_for_text("It called STORE_SCP, we are DCMPRESS")
         time.sleep(float(os.environ.get("DCMPRESS_SCREENSHOTS_AFTER", "0")))
-        look(chromium, served.url, pictures, "busy")
-        chromium.open(served.url)
+        look(chromium, busy.url, pictures, "busy")
+        chromium.open(busy.url)
         chromium.evaluate("window.mark = 1")
         chromium.wait(lambda: len(chromium.requests()) > 5, "the page asks again")
     finally:
@@ -152,7 +243,7 @@ def test_a_busy_node(chromium: Browser, served: Served, pictures: Path) -> None:
         sender.join()
     assert chromium.evaluate("window.mark") == 1, "it was loaded anew"
     assert chromium.complaints() == []
-    assert all(url.startswith(served.url) for url in chromium.requests()), chromium.requests()
+    assert all(url.startswith(busy.url) for url in chromium.requests()), chromium.requests()
     assert "CT" in chromium.text()
     assert "no pixel data" in chromium.text()
 
@@ -163,7 +254,8 @@ def cut_off(tmp_path: Path) -> Iterator[Served]:
     refusing = peers.downstream(0x0122, sop_classes=[CT], transfer_syntaxes=SYNTAXES)
     with refusing as downstream:
         (tmp_path / "node.toml").write_text(
-            CUT_OFF.format(out=tmp_path / "out", nobody=free_port(), refusing=downstream.port)
+            TWO.format(out=tmp_path / "out", port=free_port(), ae_title="PACS")
+            + CUT_OFF.format(refusing=downstream.port)
         )
         running = Served(tmp_path / "node", str(tmp_path / "node.toml"))
         yield running
@@ -172,21 +264,11 @@ def cut_off(tmp_path: Path) -> Iterator[Served]:
 
 CUT_OFF = """
 [[destination]]
-name = "archive"
-directory = "{out}"
-[[destination]]
-name = "pacs"
-ae_title = "PACS"
-host = "127.0.0.1"
-port = {nobody}
-[[destination]]
 name = "research"
 ae_title = "DOWNSTREAM"
 host = "127.0.0.1"
 port = {refusing}
 """
-CT = "1.2.840.10008.5.1.4.1.1.2"
-SYNTAXES = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.5"]
 
 
 def test_a_destination_that_is_down(chromium: Browser, cut_off: Served, pictures: Path) -> None:

@@ -73,6 +73,8 @@ def test_they_tell_what_was_received(busy: Snapshot) -> None:
     count = "dcmpress_encode_duration_seconds_count", (("codec", "RLE Lossless"),)
     assert found[count] == 3
     assert found["dcmpress_store_duration_seconds_bucket", (("le", "+Inf"),)] == 3
+    ended = (("peer", "MODALITY"), ("result", "released"), ("role", "acceptor"))
+    assert found["dcmpress_associations_total", ended] == 3
 
 
 def test_a_peer_that_is_not_in_the_list_is_other(start_node: StartNode, tmp_path: Path) -> None:
