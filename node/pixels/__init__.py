@@ -1,8 +1,9 @@
 """Lossless encoding of pixel data, for this node and for other programs.
 
-    from node.pixels import compress, compress_dataset, compress_array
+    from node.pixels import compress, compress_file, compress_dataset, compress_array
 
     compress(file)                      bytes of a DICOM file -> bytes of a smaller one
+    compress_file(source, target)       a file of any size, in little memory
     compress_dataset(dataset)           a pydicom Dataset, in place
     compress_array(array, dataset)      an array, with the Dataset that describes it
     decompress_dataset(dataset)
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         compress,
         compress_array,
         compress_dataset,
+        compress_file,
         decompress_dataset,
         encapsulate_frames,
     )
@@ -36,6 +38,7 @@ __all__ = [
     "compress",
     "compress_array",
     "compress_dataset",
+    "compress_file",
     "decompress_dataset",
     "encapsulate_frames",
     "register",

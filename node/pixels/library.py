@@ -1,6 +1,7 @@
 """Lossless encoding for programs: of whole files in memory, of data sets, of arrays.
 
     compress          the bytes of a DICOM file -> the bytes of a smaller one
+    compress_file     a DICOM file of any size -> a smaller one, in little memory
     compress_dataset  a pydicom `Dataset`, in place
     compress_array    an array, with the `Dataset` that describes it, in place
     decompress_dataset
@@ -10,7 +11,7 @@
 What the node does on receipt is done here by the same code: each frame is decoded again and
 compared before it counts, the SOP Instance UID stays, Planar Configuration and Pixel Data change
 as PS3.5 8.2.2 and A.4 ask. What cannot or should not be encoded stays as it is, and the reason is
-the result. The data set and everything in it are in memory.
+the result. But for `compress_file` all of it is in memory.
 
 Raises ValueError for what does not fit together, `BadConfiguration` for an encoder that is not
 installed, `CannotUnderstand` for bytes that are no DICOM file, `DecodingFailed`. Safe in threads
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +45,8 @@ from node.pixels.decoders import missing_decoder
 from node.pixels.files import write_file
 from node.pixels.planning import NotEncoded
 from node.pixels.policy import Options, PixelLayout, decide
+from node.pixels.stored import StoredInstance, opened
+from node.pixels.transcoder import write_all
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,8 +76,47 @@ def compress(file: bytes, options: Options = DEFAULT) -> bytes:
     sink = io.BytesIO()
     data_set = scan(memoryview(file)[offset:], meta.transfer_syntax_uid)
     written = write_file(data_set, meta, sink, options)
-    smaller = written.reason is None and sink.tell() < len(file)
-    return sink.getvalue() if smaller else file
+    smaller = sink.getvalue()
+    return smaller if written.reason is None and len(smaller) < len(file) else file
+
+
+def compress_file(
+    source: str | Path, target: str | Path, options: Options = DEFAULT
+) -> KeepReason | None:
+    """Write the DICOM file `source`, with its pixel data encoded, to the new file `target`.
+
+    As `compress`, for files of any size: memory does not grow with them. The result is None, or why
+    `target` has the same bytes as `source`. FileExistsError where `target` is there; where anything
+    is raised there is no `target`. It is not synced to the disk.
+
+    >>> from pydicom import examples
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     compress_file(examples.get_path("ct"), pathlib.Path(folder, "ct.dcm")) is None
+    True
+    """
+    with opened(Path(source)) as instance, open(target, "x+b", buffering=0) as sink:
+        try:
+            return _compressed_or_copied(instance, sink, options)
+        except BaseException:
+            Path(target).unlink(missing_ok=True)
+            raise
+
+
+def _compressed_or_copied(
+    instance: StoredInstance, sink: io.FileIO, options: Options
+) -> KeepReason | None:
+    reason: KeepReason | None = KeepReason.ALREADY_COMPRESSED
+    meta = instance.meta
+    if meta.transfer_syntax_uid in uids.NATIVE:
+        data_set = scan(instance.data_set, meta.transfer_syntax_uid, release=instance.release)
+        reason = write_file(data_set, meta, sink, options, instance.release).reason
+        if reason is None and sink.seek(0, io.SEEK_END) < len(instance.buffer):
+            return None
+    sink.seek(0)
+    sink.truncate()
+    write_all(sink, [instance.buffer])
+    return reason or KeepReason.NOT_SMALLER
 
 
 def compress_dataset(dataset: Dataset, options: Options = DEFAULT) -> KeepReason | None:

@@ -42,6 +42,10 @@ Sink: TypeAlias = io.FileIO | io.BytesIO
 
 #: Frames looked at before the work is begun: the first, one in the middle and the last.
 _LOOK_FROM_FRAMES = 8
+#: So much of a mapped input is read before it is released.
+_HELD_BYTES = 1 << 20
+#: What the kernel maps around a page that is read, in bytes (fault_around_bytes of Linux).
+_READ_AROUND = 1 << 16
 #: More than one write can be given (IOV_MAX of Linux).
 _MOST_CHUNKS = 1024
 
@@ -162,15 +166,19 @@ def _encoded_frames(
         encoded = _encode(codec, native, number)
         if options.verify and not _is_same(codec, encoded, native):
             raise NotEncoded(KeepReason.VERIFY_FAILED, f"frame {number + 1}")
-        at = plan.native_offset + number * size
-        release(at, at + size)
         return encoded if len(encoded) % 2 == 0 else encoded + b"\x00"
 
-    threads = min(options.threads, len(frames))
-    if threads < 2:
-        yield from map(one, range(len(frames)))
-    else:
-        yield from _in_threads(one, len(frames), threads)
+    count = len(frames)
+    threads = min(options.threads, count)
+    results = map(one, range(count)) if threads < 2 else _in_threads(one, count, threads)
+    held = plan.native_offset
+    for end, encoded in enumerate(results, 1):
+        yield encoded
+        done = plan.native_offset + end * size
+        if done - held >= _HELD_BYTES or end == count:
+            # A page that is read brings its neighbours, those that were released too.
+            release(max(plan.native_offset, held - _READ_AROUND), done)
+            held = done
 
 
 def _in_threads(one: Callable[[int], bytes], count: int, threads: int) -> Iterator[bytes]:
