@@ -54,6 +54,15 @@ def identity(root: Path) -> str:
     return str(marker.get("uuid"))
 
 
+def inode(root: Path) -> tuple[int, int, int]:
+    """Return which file on which disk the marker is, and when it was written."""
+    try:
+        found = os.stat(root / NAME)
+    except OSError as failure:
+        raise _unusable(root, failure) from failure
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
 def lock(root: Path) -> int:
     """Take the spool for one node and return the descriptor that holds it.
 

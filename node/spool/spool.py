@@ -56,6 +56,7 @@ class Spool:
         if create:
             marker.make(root, disk)
         self._identity = marker.identity(root)
+        self._marked = marker.inode(root)
 
     @property
     def incoming_folder(self) -> Path:
@@ -198,7 +199,9 @@ class Spool:
     def is_mounted(self) -> bool:
         """Tell whether this spool is still there: an unmounted disk shows another folder."""
         try:
-            return marker.identity(self.root) == self._identity
+            # The same file says the same; it is asked about for each instance.
+            is_same = marker.inode(self.root) == self._marked
+            return is_same or marker.identity(self.root) == self._identity
         except CannotWrite:
             return False
 
