@@ -1,9 +1,9 @@
 """`dcmpress check CONFIG`: tell whether a node could be started with this file.
 
-The file is read as `serve` reads it, with the variables `DCMPRESS__…` of the environment, and the
-encoder it names must be installed. Nothing else of the machine is looked at and nothing is changed.
-Raises `BadConfiguration` with every error
-at once, `InputMissing` where there is no such file.
+The file is read as `serve` reads it, with the variables `DCMPRESS__…` of the environment; the
+encoders it names must be installed, and the files of TLS and audit be there and good. Ports, disks
+and peers are for `doctor` to look at. Raises `BadConfiguration` with every error at once,
+`InputMissing` where there is no such file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from node.service.encoding import check_codecs
+from node.service.startable import require_startable
 from node.settings import load
 from node.settings.summary import summary
 
@@ -24,7 +24,7 @@ def check(
 ) -> None:
     """Find every error in a settings file, and tell what the node would do with it."""
     settings = load(config, environ=os.environ).settings
-    check_codecs(settings)
+    require_startable(settings)
     print(f"{config} is fine")
     for line in summary(settings):
         print(f"  {line}")

@@ -22,6 +22,7 @@ from node.network.store_scu import Peer
 from node.service.destinations import peer_of
 from node.service.doctor import Finding, Verdict, examine, exit_code
 from node.service.doctor_peer import examine_peer
+from node.service.encoding import codec_of
 from node.settings import NetworkDestination, Settings, load, parse_peer
 from node.settings.values import alternatives
 
@@ -68,7 +69,18 @@ def _examine(settings: Settings, destination: str | None) -> Iterator[Finding]:
     if destination is None:
         yield from examine(settings)
     for name, peer in _peers(settings, destination).items():
-        yield from examine_peer(name, peer, settings.compression.transfer_syntax_uid or "")
+        yield from examine_peer(name, peer, _encoded_in(settings, name))
+
+
+def _encoded_in(settings: Settings, name: str) -> str:
+    """Return the transfer syntax in which a destination gets what we encode, "" for none."""
+    for destination in settings.destinations:
+        if isinstance(destination, NetworkDestination) and destination.name == name:
+            if destination.transfer_syntax == "native":
+                return ""
+            if (codec := codec_of(settings, destination)) is not None:
+                return codec.transfer_syntax_uid
+    return settings.compression.transfer_syntax_uid or ""
 
 
 def _peers(settings: Settings, wanted: str | None) -> dict[str, Peer]:

@@ -22,7 +22,7 @@ from node.errors import BadConfiguration, CannotWrite, NodeError, PeerRefused, P
 from node.network.ports import listening_socket, who_listens
 from node.pixels.codecs import check_installed, codec_for, in_use
 from node.pixels.policy import PixelLayout
-from node.service import exposure
+from node.service import exposure, syslog
 from node.service.doors import require_usable
 from node.service.encoding import check_codecs, options_of
 from node.service.room import reserve_of
@@ -98,6 +98,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         ("folders", _folders),
         ("port", _ports),
         ("TLS", _tls),
+        ("audit", _audit),
         ("clock", _clock),
     )
     for subject, check in checks:
@@ -299,6 +300,25 @@ def _tls(settings: Settings) -> Iterator[Finding]:
     for notice in exposure.notices(settings, expiries, exposure.now()):
         text, _, mend = notice.partition("; ")
         yield warn("TLS", text, mend or "see [tls] in the README")
+
+
+def _audit(settings: Settings) -> Iterator[Finding]:
+    audit = settings.audit
+    if audit.syslog is None:
+        yield ok("audit", f"a trail of at most {audit.trail_bytes / 1e6:.0f} MB, on this disk only")
+        return
+    syslog.require_usable(audit)
+    try:
+        syslog.connect(audit).close()
+    except OSError as failure:
+        yield warn(
+            "audit",
+            f"the syslog server {audit.syslog} is not there by {audit.protocol}: "
+            f"{failure.strerror or failure}",
+            "messages wait in the trail and are sent when it is; look at audit.syslog and at it",
+        )
+    else:
+        yield ok("audit", f"the syslog server {audit.syslog} is there by {audit.protocol}")
 
 
 def _clock(_: Settings) -> Iterator[Finding]:

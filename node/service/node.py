@@ -29,8 +29,8 @@ from node.service.audit import open_trail
 from node.service.bell import Bell
 from node.service.deliverer import Deliverer
 from node.service.doors import Doors
-from node.service.encoding import check_codecs
 from node.service.receiver import Receiver
+from node.service.startable import require_startable
 from node.settings import Settings
 from node.spool import Disk, Durability, Spool
 
@@ -60,7 +60,7 @@ class Node:
 
     def start(self) -> Node:
         """Recover what an earlier run left, listen and deliver; a failure gives everything back."""
-        check_codecs(self.settings)
+        require_startable(self.settings)
         with ExitStack() as started:
             self.spool = open_spool(self.settings, create=True)
             started.callback(os.close, self.spool.lock())

@@ -34,12 +34,13 @@ from node.service.audit import open_trail
 from node.service.bell import Bell
 from node.service.children import DELIVERER, RECEIVER, Child, Throttle
 from node.service.destinations import require_writable
-from node.service.doors import Doors, require_usable
-from node.service.encoding import check_codecs, options_of
+from node.service.doors import Doors
+from node.service.encoding import options_of
 from node.service.node import open_spool
 from node.service.observer import Observer
 from node.service.process import DRAIN_SECONDS, LEAVE_SECONDS
 from node.service.report import Report, ended, total
+from node.service.startable import require_startable
 from node.service.status import Snapshot
 from node.service.status_server import StatusServer
 from node.service.web import application
@@ -65,8 +66,7 @@ class Supervisor:
         self, settings: Settings, reload: Callable[[], Settings], config: Path | None = None
     ) -> None:
         """`reload` reads the settings again, from `config` where there is such a file."""
-        check_codecs(settings)
-        require_usable(settings)
+        require_startable(settings)
         self._settings = settings
         self._reload = reload
         self._config = config
@@ -255,8 +255,7 @@ class Supervisor:
         """Replace the children by ones with new settings; the old ones finish their work."""
         try:
             settings = self._reload()
-            check_codecs(settings)
-            require_usable(settings)
+            require_startable(settings)
             self._require_reloadable(settings)
         except NodeError as failure:
             log.error("the new settings are not used, the old ones stay:\n%s", failure)

@@ -26,6 +26,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
+from node.errors import BadConfiguration
 from node.service.audit import Line, Position, Trail
 from node.service.audit_message import message, syslog_line
 from node.settings import AuditSettings
@@ -118,11 +119,28 @@ def connect(settings: AuditSettings) -> Link:
     assert settings.server is not None
     if settings.protocol == "udp":
         return Datagrams(settings.server)
-    context = None
-    if settings.protocol == "tls":
-        context = ssl.create_default_context(cafile=str(settings.ca) if settings.ca else None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return Stream(settings.server, context)
+    return Stream(settings.server, _context(settings))
+
+
+def require_usable(settings: AuditSettings) -> None:
+    """Raise `BadConfiguration` where the certificates to trust cannot be read."""
+    if settings.syslog is None:
+        return
+    try:
+        _context(settings)
+    except OSError as failure:
+        raise BadConfiguration(
+            f"audit.ca: {settings.ca}: {failure.strerror or failure}; name a file of certificates "
+            "in PEM"
+        ) from failure
+
+
+def _context(settings: AuditSettings) -> ssl.SSLContext | None:
+    if settings.protocol != "tls":
+        return None
+    context = ssl.create_default_context(cafile=str(settings.ca) if settings.ca else None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 class Sender:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from node.settings.schema import Destination, DiskDestination, Peer
+from node.settings.schema import AuditSettings, Destination, DiskDestination, Peer
 from node.settings.values import alternatives, in_short, join_host_port
 from node.settings.whole import Settings
 
 
 def summary(settings: Settings) -> list[str]:
     """Return who we are, who may send, what is done and where it goes, a line each."""
-    node, status = settings.node, settings.status
+    node, status, audit = settings.node, settings.status, settings.audit
     page = f"http://{join_host_port(status.host, status.port)}/" if status.port else "none"
     lines = [
         *(("listens", text) for text in _listeners(settings)),
@@ -20,6 +20,7 @@ def summary(settings: Settings) -> list[str]:
         *(("sends to", _target(destination)) for destination in settings.destinations),
         ("spool", str(node.state_directory)),
         ("status", page),
+        *_audit(audit),
     ]
     return [f"{label:<9} {text}" for label, text in _without_repeats(lines)]
 
@@ -32,6 +33,10 @@ def _listeners(settings: Settings) -> Iterator[str]:
     if tls.certificate is not None:
         where = here if tls.port is None else join_host_port(node.host, tls.port)
         yield f"as {node.ae_title} on {where} with TLS, client certificates: {tls.verify_peer}"
+
+
+def _audit(audit: AuditSettings) -> list[tuple[str, str]]:
+    return [("audit", f"messages to {audit.syslog} by {audit.protocol}")] if audit.syslog else []
 
 
 def _senders(settings: Settings) -> str:

@@ -104,3 +104,27 @@ def test_schema_is_json(run):
 
 def test_reference_is_the_table_of_settings(run):
     assert "| `node.port` | `11112` | 0 to 65535 |" in run("config", "reference")
+
+
+def test_check_finds_files_that_cannot_be_used_all_at_once(run, file):
+    file.write_text(
+        GOOD + '[tls]\ncertificate = "nowhere.crt"\nverify_peer = "off"\n'
+        '[audit]\nsyslog = "10.0.0.9:6514"\nca = "nowhere.pem"\n'
+    )
+    with pytest.raises(BadConfiguration) as caught:
+        run("check", "node.toml")
+    assert "nowhere.crt" in str(caught.value)
+    assert "audit.ca: " in str(caught.value)
+    assert "nowhere.pem: No such file or directory" in str(caught.value)
+
+
+def test_check_tells_where_audit_messages_go(run, file):
+    file.write_text(GOOD + '[audit]\nsyslog = "[fd00::9]:6514"\nprotocol = "tcp"\n')
+    assert "  audit     messages to [fd00::9]:6514 by tcp\n" in run("check", "node.toml")
+
+
+@pytest.mark.parametrize("server", ["10.0.0.9", ":6514", "10.0.0.9:0", "10.0.0.256:6514", "a b:1"])
+def test_check_knows_what_is_no_syslog_server(run, file, server):
+    file.write_text(f'{GOOD}[audit]\nsyslog = "{server}"\n')
+    with pytest.raises(BadConfiguration, match=r"node\.toml:7:10: error: syslog is"):
+        run("check", "node.toml")

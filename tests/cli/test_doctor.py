@@ -8,7 +8,14 @@ import pytest
 from served import Served, free_port, run, wait_for
 
 from node.service.doctor import Finding, Verdict, examine, exit_code, is_running
-from node.settings import DiskDestination, NodeSettings, Settings, SpoolSettings, StatusSettings
+from node.settings import (
+    AuditSettings,
+    DiskDestination,
+    NodeSettings,
+    Settings,
+    SpoolSettings,
+    StatusSettings,
+)
 from node.settings.load import load
 
 
@@ -89,6 +96,15 @@ def test_a_destination_is_looked_at_step_by_step(tmp_path: Path) -> None:
     gone = run("doctor", f"DCMPRESS@127.0.0.1:{served.port}", cwd=tmp_path)
     assert gone.returncode == 69
     assert "no TCP connection" in gone.stdout
+
+
+def test_a_syslog_server_that_is_away_is_a_warning(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path).model_copy(
+        update={"audit": AuditSettings(syslog=f"127.0.0.1:{free_port()}", protocol="tcp")}
+    )
+    findings = list(examine(settings))
+    assert by_subject(findings)["audit"].verdict is Verdict.WARN
+    assert exit_code(findings) == 0
 
 
 def test_a_bad_settings_file_is_78(tmp_path: Path) -> None:
