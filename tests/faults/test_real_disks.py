@@ -87,11 +87,11 @@ def test_a_disk_that_says_it_has_written_and_has_not(tmp_path: Path) -> None:
 
     Such a disk breaks its own file system in the end. What can be promised is the answer.
     """
-    peers.need("mkfs.ext4")
     numbers, ledger = itertools.count(), Ledger(tmp_path / "ledger")
     root, backing = tmp_path / "node", tmp_path / "backing"
     root.mkdir()
     with mounted(backing, "-t", "tmpfs", "-o", "size=4m", "none"):
+        peers.need("mkfs.ext4")
         image = backing / "image"
         with image.open("wb") as file:
             file.truncate(64 << 20)
