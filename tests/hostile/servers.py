@@ -48,8 +48,6 @@ port = {port}
 receivers = 1
 state_directory = "{folder}/state"
 [limits]
-associations_per_peer = 1000
-associations = 1000
 artim_seconds = 1
 idle_seconds = 1
 pdu_seconds = 1
