@@ -26,8 +26,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from node.dicom.layout import Buffer, Layout, layout_of
-from node.dicom.rewrite import CannotConvert, Chunk, converter
+from node.dicom.byte_order import ByteSwap
+from node.dicom.layout import Buffer, Layout, layout, layout_of
+from node.dicom.rewrite import CannotConvert, Chunk, Rewriter
+from node.dicom.rewrite_vr import ExplicitToImplicit, ImplicitToExplicit
 from node.dicom.uids import EXPLICIT_VR_LE, NATIVE
 from node.dicom.walk import Limits
 from node.errors import CannotUnderstand
@@ -104,7 +106,7 @@ def _convert(
     end = len(data) if end is None else end
     if source is target:
         return [memoryview(data)[start:end]]
-    walk = converter(data, source, target, limits or Limits(), pixel_representation)
+    walk = _converter(data, source, target, limits or Limits(), pixel_representation)
     walk.walk(start, end, source)
     return walk.chunks()
 
@@ -113,3 +115,14 @@ def _native(transfer_syntax_uid: str) -> Layout:
     if transfer_syntax_uid not in NATIVE:
         raise ValueError(f"{transfer_syntax_uid} is not a native transfer syntax")
     return layout_of(transfer_syntax_uid)
+
+
+def _converter(
+    data: Buffer, source: Layout, target: Layout, limits: Limits, pixel_representation: int | None
+) -> Rewriter:
+    """Return the walk from one native layout to another; one of the two is Explicit VR LE."""
+    if source.order != target.order:
+        return ByteSwap(data, limits, source.order)
+    if source is layout(False, "<"):
+        return ImplicitToExplicit(data, limits, pixel_representation)
+    return ExplicitToImplicit(data, limits)

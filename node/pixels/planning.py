@@ -14,10 +14,10 @@ import zlib
 from dataclasses import dataclass
 
 from node.dicom import convert, uids
+from node.dicom.byte_order import swapped
 from node.dicom.encoded import PLANAR_CONFIGURATION, Element, EncodedDataSet
 from node.dicom.layout import Buffer
 from node.dicom.part10 import AsReceived
-from node.dicom.rewrite import swapped
 from node.dicom.walk import Release, keep
 from node.model import KeepReason
 from node.pixels.policy import Options, PixelFacts, PixelLayout, decide, is_too_small
