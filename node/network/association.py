@@ -131,6 +131,8 @@ class NodeAssociation(Association):
     ) -> None:
         #: Names the association in log and audit.
         self.code = os.urandom(3).hex()
+        #: Why the peer could not be authenticated by TLS, where that is so.
+        self.tls_failure = ""
         #: Whose place in the census it has.
         self.peer_address = ""
         self.limits = limits
@@ -240,7 +242,9 @@ class NodeAssociation(Association):
             connection.secure(self.tls, self.limits.artim_seconds)
             self.certificate_names = identities(connection.socket)
         except (OSError, ValueError) as error:
+            self.tls_failure = str(error)
             LOGGER.warning("TLS handshake with %s failed: %s", self.peer_name, error)
+            evt.trigger(self, evt.EVT_CONN_CLOSE, {"address": self.peer_address})
             return False
         return True
 

@@ -17,6 +17,7 @@ from typing import Any
 from node.events import (
     AssociationOpened,
     AssociationRefused,
+    AuthenticationFailed,
     InstancesReceived,
     Studies,
     Witness,
@@ -129,6 +130,17 @@ class Ledger:
             log.warning("%s rejected: %s%s", name_of(assoc), cause, again)
             self._witness(AssociationRefused(**who, code=refusal.code, cause=cause, times=times))
         self._remember(assoc, result="rejected", reason=refusal.reason, mend=refusal.mend)
+
+    def not_authenticated(self, assoc: Any) -> None:
+        """A TLS handshake failed: who called is not known, but from where."""
+        with self._lock:
+            key = ("TLS", assoc.peer_address)
+            times = self._repeats.times(key, time.monotonic())
+        if times:
+            cause = f"TLS: {assoc.tls_failure}"
+            self._witness(
+                AuthenticationFailed(user="", ae_title="", address=assoc.peer_address, cause=cause)
+            )
 
     def end(self, assoc: Any) -> None:
         """A connection was closed: log and remember its association, if there was one."""

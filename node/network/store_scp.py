@@ -234,6 +234,8 @@ class StoreSCP:
 
     def _ended(self, event: Any) -> None:
         event.assoc.on_refused = None
+        if event.assoc.tls_failure:
+            self.ledger.not_authenticated(event.assoc)
         self.ledger.end(event.assoc)
 
     def _store(self, event: Any) -> tuple[int, str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from audit_server import SyslogServer
 from served import Served, encoded, wait_for
 
 from node.dicom.uids import EXPLICIT_VR_LE
@@ -64,6 +65,37 @@ def test_one_line_for_an_association_and_its_code_is_in_the_trail(tmp_path: Path
         everything = served.log.read_text() + json.dumps(served.audit())
         for secret in (CT.PatientID, str(CT.PatientName)):
             assert secret not in everything
+
+
+def test_the_syslog_server_hears_of_it_even_when_the_deliverer_is_killed(tmp_path: Path) -> None:
+    server = SyslogServer()
+    config = f'[audit]\nsyslog = "127.0.0.1:{server.port}"\nprotocol = "tcp"\n'
+
+    def told() -> list[str]:
+        """What was told: the code of the event, or of its type where it has one."""
+        return [
+            [child for child in root[0] if child.tag in ("EventID", "EventTypeCode")][-1].attrib[
+                "csd-code"
+            ]
+            for root in server.roots()
+        ]
+
+    try:
+        with serving(tmp_path, config) as served:
+            served.send(2)
+            wait_for(lambda: "110104" in told())
+            for child in served.children()["deliverer"]:
+                os.kill(child, signal.SIGKILL)
+            with pytest.raises(PeerRefused):
+                served.connect(called="OTHER")
+            wait_for(lambda: "110126" in told())
+            served.process.terminate()
+            assert served.process.wait(90) == 0
+        # Application Start, DICOM Instances Transferred, Node Authentication, Application Stop;
+        # what was sent just before the kill may come twice.
+        assert list(dict.fromkeys(told())) == ["110120", "110104", "110126", "110121"]
+    finally:
+        server.stop()
 
 
 def test_as_json_a_line_has_its_facts(tmp_path: Path) -> None:

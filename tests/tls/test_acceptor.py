@@ -22,6 +22,8 @@ from pydicom.uid import CTImageStorage
 from pynetdicom import AE
 from tls.certificates import LONG_AGO, Authority, Pair
 
+from node.events import AuthenticationFailed
+from node.service.audit import Position, open_trail
 from node.service.node import Node
 from node.settings import Peer
 
@@ -114,6 +116,15 @@ def test_who_gets_in(
     for name, (own, answers) in CLIENTS.items():
         assert said(node, context_of(ours, own(ours, theirs))) == answers[verify], name
     serves(node, context_of(ours, modality))
+    if "no TLS" in [answers[verify] for _, answers in CLIENTS.values()]:
+        [event] = _recorded(node)  # one line a minute, however often it is tried
+        assert event.address == "127.0.0.1"
+        assert "certificate" in event.cause
+
+
+def _recorded(node: Node) -> list[AuthenticationFailed]:
+    lines = open_trail(node.settings).read(Position(1, 0))
+    return [line.event for line in lines if isinstance(line.event, AuthenticationFailed)]
 
 
 def test_revoked(
