@@ -74,10 +74,13 @@ def _place(wanted: Wanted) -> Place:
 
 
 def _tasks(found: Found, output: Path | None) -> Iterator[Task]:
-    """Yield what is to be done; no two results may have one place, and none the original's."""
+    """Yield what is to be done; no two results may have one place, and none the original's.
+
+    Large files come first, so that no worker is left with one when the others are done.
+    """
     taken: dict[Path, Path] = {}
     root = output.resolve() if output is not None else None
-    for source in found.sources:
+    for source in sorted(found.sources, key=lambda source: source.size, reverse=True):
         target = source.path if root is None else root / source.relative
         if target in taken:
             raise UsageError(f"{taken[target]} and {source.path} would both become {target}")

@@ -15,7 +15,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from node.errors import InputMissing, UsageError
@@ -26,10 +26,11 @@ DRAFT = re.compile(r"\.dcmpress-[0-9a-f]{16}\.part\Z")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One file, and its place in a mirror of what was named."""
+    """One file, its place in a mirror of what was named, and its length in bytes."""
 
     path: Path
     relative: Path
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,12 @@ def find(paths: Iterable[Path], leave_out: Path | None = None) -> Found:
     outside = leave_out.resolve() if leave_out is not None else None
     found, seen = Found(), set[Path]()
     for path in named:
-        sources = _below(path, outside, found) if path.is_dir() else [Source(path, Path(path.name))]
+        sources = _below(path, outside, found) if path.is_dir() else [_named(path)]
         prefix = Path(path.name) if path.is_dir() and len(named) > 1 else Path()
         for source in sources:
             if source.path not in seen:
                 seen.add(source.path)
-                found.sources.append(Source(source.path, prefix / source.relative))
+                found.sources.append(replace(source, relative=prefix / source.relative))
     return found
 
 
@@ -75,6 +76,10 @@ def _resolved(path: Path) -> Path:
     return resolved
 
 
+def _named(path: Path) -> Source:
+    return Source(path, Path(path.name), path.stat().st_size)
+
+
 def _below(root: Path, leave_out: Path | None, found: Found) -> Iterator[Source]:
     """Yield the files below a folder, those of each folder in the order of their names."""
     skipped = str(leave_out) if leave_out is not None and leave_out != root else None
@@ -84,8 +89,8 @@ def _below(root: Path, leave_out: Path | None, found: Found) -> Iterator[Source]
         found.links.extend(p for p in (Path(folder, n) for n in subfolders) if p.is_symlink())
         for name in sorted(names):
             path = Path(folder, name)
-            mode = os.lstat(path).st_mode
-            if stat.S_ISLNK(mode):
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode):
                 found.links.append(path)
-            elif stat.S_ISREG(mode) and not DRAFT.match(name):
-                yield Source(path, path.relative_to(root))
+            elif stat.S_ISREG(status.st_mode) and not DRAFT.match(name):
+                yield Source(path, path.relative_to(root), status.st_size)
