@@ -22,25 +22,21 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from pynetdicom import AE, evt
 from pynetdicom._globals import MODE_ACCEPTOR, MODE_REQUESTOR
-from pynetdicom.acse import ACSE
 from pynetdicom.association import Association, ServiceUser
-from pynetdicom.pdu import A_ASSOCIATE_AC
-from pynetdicom.pdu_primitives import A_ASSOCIATE
-from pynetdicom.presentation import PresentationContext
 
-from node.network.answers import Answer, question_of
+from node.network.acse import NodeACSE
 from node.network.arena import Pool
 from node.network.connection import Connection
 from node.network.dimse import MessageProvider
 from node.network.limits import Limits
+from node.network.prototype import Prototype
 from node.network.services import serve_request
 from node.network.tls import identities
 from node.network.upper_layer import UpperLayer
 
 if TYPE_CHECKING:
     from node.network.association_request import JudgedRequest
-    from node.network.sending import Window
-    from node.network.server import Server
+    from node.network.window import Window
 
 LOGGER = logging.getLogger(__name__)
 
@@ -49,68 +45,6 @@ _DEFAULT_HANDLERS: Final[dict[Any, Any]] = {
 }
 #: The parent pauses a reactor thread with an event; there is none to pause.
 _NOBODY_WAITS: Final = threading.Event()
-#: How pynetdicom rejects a user identity; PS3.15 B.6 wants a permanent rejection by the user.
-_IDENTITY_REFUSED = (2, 2, 1)
-
-
-class NodeACSE(ACSE):
-    """pynetdicom's negotiation, with the answers it leaves out."""
-
-    assoc: NodeAssociation
-
-    def send_accept(self) -> None:
-        """Answer also for the contexts whose names are no UIDs (PS3.8 Table 9-18)."""
-        judged = self.assoc.judged
-        for context_id, result in judged.unusable_contexts if judged is not None else ():
-            context = PresentationContext()
-            context.context_id = context_id
-            context.transfer_syntax = ["1.2.840.10008.1.2"]  # not significant (PS3.8 9.3.3.2)
-            context.result = result
-            self.assoc._rejected_cx.append(context)
-        super().send_accept()
-
-    def _negotiate_as_acceptor(self) -> None:
-        """Answer as before where the same was asked before."""
-        assoc, answers, judged = self.assoc, self.assoc.answers, self.assoc.judged
-        question = None
-        if answers is not None and judged is not None:
-            question = question_of(judged, assoc.acceptor)
-        if answers is None or question is None:
-            super()._negotiate_as_acceptor()
-        elif (answer := answers.get(question)) is not None:
-            self._repeat(answer)
-        else:
-            super()._negotiate_as_acceptor()
-            if assoc.is_established:
-                answers.put(question, _answer_of(assoc))
-
-    def _repeat(self, answer: Answer) -> None:
-        """Accept; nothing is left to negotiate."""
-        assoc = self.assoc
-        assoc._accepted_cx = dict(answer.accepted)
-        assoc._rejected_cx = list(answer.rejected)
-        assoc.acceptor.primitive = answer.primitive
-        assoc.dul.send_accept(answer.primitive, answer.encoded)
-        evt.trigger(assoc, evt.EVT_ACCEPTED, {})
-        assoc.is_established = True
-        evt.trigger(assoc, evt.EVT_ESTABLISHED, {})
-
-    def send_reject(self, result: int, source: int, diagnostic: int) -> None:
-        """Reject, permanently where it is for who the user is."""
-        if (result, source, diagnostic) == _IDENTITY_REFUSED:
-            result, source, diagnostic = 1, 1, 1
-        super().send_reject(result, source, diagnostic)
-
-
-def _answer_of(assoc: NodeAssociation) -> Answer:
-    """Return what was answered to the request of an association that was accepted."""
-    primitive = cast(A_ASSOCIATE, assoc.acceptor.primitive)
-    return Answer(
-        accepted=dict(assoc._accepted_cx),
-        rejected=tuple(assoc._rejected_cx),
-        primitive=primitive,
-        encoded=A_ASSOCIATE_AC(primitive).encode(),
-    )
 
 
 class NodeAssociation(Association):
@@ -118,7 +52,6 @@ class NodeAssociation(Association):
 
     dul: UpperLayer
     dimse: MessageProvider
-    _server: Server | None
 
     # The parent's initialiser makes a thread, its events and a transport: not called.
     def __init__(
@@ -127,7 +60,7 @@ class NodeAssociation(Association):
         mode: str,
         limits: Limits,
         spill: Path | None = None,
-        server: Server | None = None,
+        prototype: Prototype | None = None,
     ) -> None:
         #: Names the association in log and audit.
         self.code = os.urandom(3).hex()
@@ -137,8 +70,8 @@ class NodeAssociation(Association):
         self.peer_address = ""
         self.limits = limits
         self.spill = spill
-        self.pool = Pool() if server is None else server.pool
-        self.answers = None if server is None else server.answers
+        self.pool = Pool() if prototype is None else prototype.pool
+        self.answers = None if prototype is None else prototype.answers
         self.judged: JudgedRequest | None = None
         self.was_established = False
         self.tls: ssl.SSLContext | None = None
@@ -147,10 +80,12 @@ class NodeAssociation(Association):
         self.send_window: Window | None = None
         #: Called for each C-STORE that is refused without a handler.
         self.on_refused: Callable[[], None] | None = None
+        #: Called in the association's thread as the last thing.
+        self.on_end: Callable[[NodeAssociation], None] | None = None
         self._abort_wanted = False
         self._thread: int | None = None
         self._ended = threading.Event()
-        self._be_an_association(ae, mode, server)
+        self._be_an_association(ae, mode, prototype)
         self.acse = NodeACSE(self)
         self.dul = UpperLayer(self)
         self.dimse = MessageProvider(self)
@@ -159,16 +94,16 @@ class NodeAssociation(Association):
         self.dimse_timeout = ae.dimse_timeout
         self.network_timeout = limits.send_seconds
 
-    def _be_an_association(self, ae: AE, mode: str, server: Server | None) -> None:
+    def _be_an_association(self, ae: AE, mode: str, prototype: Prototype | None) -> None:
         """Set what pynetdicom's methods ask for."""
         self._ae = ae
         self.mode = mode
-        self._server = server
-        if server is None:
+        self._server = None
+        if prototype is None:
             self.requestor = ServiceUser(self, MODE_REQUESTOR)
             self.acceptor = ServiceUser(self, MODE_ACCEPTOR)
         else:
-            self.requestor, self.acceptor = server.requestor(self), server.acceptor(self)
+            self.requestor, self.acceptor = prototype.requestor(self), prototype.acceptor(self)
         self.is_established = self.is_rejected = self.is_aborted = self.is_released = False
         self._sent_abort = self._sent_release = False
         self._accepted_cx = {}
@@ -230,8 +165,8 @@ class NodeAssociation(Association):
         finally:
             self.kill()
             self._ended.set()
-            if self._server is not None:
-                self._server.association_ended(self)
+            if self.on_end is not None:
+                self.on_end(self)
 
     def _secure(self) -> bool:
         """Do the TLS handshake here, where a silent peer holds up nobody else."""

@@ -18,7 +18,12 @@ from functools import lru_cache
 from typing import Final
 
 from node.dicom.uids import is_uid
-from node.network.pdu_reader import ASSOCIATE_FIXED_BYTES, INVALID_PARAMETER, InvalidPDU
+from node.network.pdu_reader import (
+    ASSOCIATE_FIXED_BYTES,
+    INVALID_PARAMETER,
+    LEAST_MAXIMUM_LENGTH,
+    InvalidPDU,
+)
 
 APPLICATION_CONTEXT: Final = 0x10
 PRESENTATION_CONTEXT: Final = 0x20
@@ -38,8 +43,6 @@ _TEXT_ITEMS: Final = frozenset({0x52, 0x54, 0x55})
 DICOM_APPLICATION_CONTEXT: Final = b"1.2.840.10008.3.1.1.1"
 #: Context IDs are odd numbers between 1 and 255 (PS3.8 9.3.2.2).
 _MOST_CONTEXTS: Final = 128
-#: No P-DATA with a fragment in it fits into less.
-_LEAST_MAXIMUM_LENGTH: Final = 16
 #: User identity types that carry a passcode (PS3.7 D.3.3.7.1).
 _WITH_PASSCODE: Final = 2
 
@@ -192,5 +195,5 @@ def _check_maximum_length(item: bytes) -> None:
     if len(item) != 4:
         raise _invalid("maximum length is not four bytes")
     length = int.from_bytes(item, "big")
-    if 0 < length < _LEAST_MAXIMUM_LENGTH:
+    if 0 < length < LEAST_MAXIMUM_LENGTH:
         raise _invalid(f"maximum length of {length} bytes leaves no room for data")

@@ -26,6 +26,7 @@ from node.errors import InstanceRefused
 from node.network import command_set
 from node.network.command_set import Command
 from node.network.data_set import Assembly, TooMuch
+from node.network.indications import DataTransfer, Mailbox
 from node.network.limits import KIB
 from node.network.messages import (
     Message,
@@ -36,7 +37,6 @@ from node.network.messages import (
 )
 from node.network.pdu_reader import INVALID_PARAMETER, UNEXPECTED_PARAMETER, PDUReader
 from node.network.services import Refused, refusal_of
-from node.network.upper_layer import DataTransfer, Mailbox
 
 if TYPE_CHECKING:
     from node.network.association import NodeAssociation

@@ -15,9 +15,9 @@ import struct
 import time
 from typing import Final, Protocol
 
-from node.network.connection import Connection
 from node.network.kernel import KERNEL
 from node.network.limits import KIB, MIB, Limits
+from node.network.line import Line
 
 A_ASSOCIATE_RQ: Final = 0x01
 A_ASSOCIATE_AC: Final = 0x02
@@ -42,6 +42,8 @@ HEADER: Final = struct.Struct(">BxI")
 FRAGMENT: Final = struct.Struct(">BxIIBB")
 #: Fixed part of A-ASSOCIATE-RQ and -AC (PS3.8 Table 9-11).
 ASSOCIATE_FIXED_BYTES: Final = 68
+#: The least maximum length (PS3.8 D.1) that leaves room for fragments worth sending.
+LEAST_MAXIMUM_LENGTH: Final = 16
 #: Length of A-ASSOCIATE-RJ, A-RELEASE and A-ABORT (PS3.8 9.3.4 and 9.3.6 to 9.3.8).
 _FIXED_BYTES: Final = 4
 #: Some peers count the PDV header as not part of the maximum length (PS3.8 D.1 counts it).
@@ -103,7 +105,7 @@ def check_header(pdu_type: int, length: int, before_association: bool, limits: L
 class PDUReader:
     """The receiving half of one connection."""
 
-    def __init__(self, connection: Connection, limits: Limits) -> None:
+    def __init__(self, connection: Line, limits: Limits) -> None:
         self._connection = connection
         self._limits = limits
         # What is encrypted has to pass through OpenSSL.

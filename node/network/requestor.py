@@ -3,7 +3,7 @@
 `associate` does what pynetdicom's `AE.associate` does, over this room's transport: the returned
 association has no thread, and the caller's thread does the work. What came of it is told as
 pynetdicom tells it, by `is_established`, `is_rejected` and `is_aborted`; a peer that cannot be
-reached at all raises `PeerUnreachable`.
+reached at all raises `PeerUnreachable`, and one that takes no PDU worth sending `PeerRefused`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
 from node.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from node.errors import PeerUnreachable
+from node.errors import PeerRefused, PeerUnreachable
 from node.network.association import NodeAssociation
 from node.network.connection import Connection
 from node.network.limits import Limits
+from node.network.pdu_reader import LEAST_MAXIMUM_LENGTH
 
 
 def associate(
@@ -68,7 +69,21 @@ def associate(
         raise PeerUnreachable(
             f"{address[0]}:{address[1]}: {connection.failure.strerror or connection.failure}"
         ) from connection.failure
+    _require_room(assoc)
     return assoc
+
+
+def _require_room(assoc: NodeAssociation) -> None:
+    """Raise `PeerRefused` where the peer takes PDUs too short for a fragment (PS3.8 D.1)."""
+    if not assoc.is_established:
+        return
+    most = assoc.dimse.maximum_pdu_size
+    if most < LEAST_MAXIMUM_LENGTH:
+        assoc.abort()
+        raise PeerRefused(
+            f"{assoc.peer_name} takes PDUs of at most {most} bytes, fewer than "
+            f"{LEAST_MAXIMUM_LENGTH}"
+        )
 
 
 def _application_entity(

@@ -19,26 +19,23 @@ import ssl
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from copy import copy
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from pynetdicom import AE, evt
 from pynetdicom._globals import MODE_ACCEPTOR
-from pynetdicom.association import ServiceUser
 from pynetdicom.events import EventHandlerType
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.transport import AddressInformation, AssociationServer, RequestHandler
+from pynetdicom.transport import AssociationServer, RequestHandler
 
 from node.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.errors import CannotWrite
-from node.network.answers import Answers
-from node.network.arena import Pool
 from node.network.association import NodeAssociation
 from node.network.census import Census
 from node.network.connection import Connection
 from node.network.doorman import LOCAL_LIMIT_EXCEEDED, TEMPORARY_CONGESTION, Doorman
 from node.network.limits import Limits
+from node.network.prototype import Prototype, numeric
 from node.network.workers import Workers
 
 Address: TypeAlias = tuple[str, int]
@@ -70,40 +67,22 @@ class AssociationHandler(RequestHandler):
 
     def _create_association(self) -> NodeAssociation:
         server = self.server
-        assoc = NodeAssociation(self.ae, MODE_ACCEPTOR, server.limits, server.spill, server)
+        assoc = NodeAssociation(
+            self.ae, MODE_ACCEPTOR, server.limits, server.spill, server.prototype
+        )
+        assoc._server = server
+        assoc.on_end = server.association_ended
         assoc.peer_address = self.client_address[0]
         # What its thread logs is known by it.
         assoc.name = f"{THREAD_NAME}{assoc.code}"
         assoc.tls = server.ssl_context
         assoc.set_socket(Connection(assoc, self.request))
-        assoc.requestor.address_info = _numeric(*self.client_address[:2])
+        assoc.requestor.address_info = numeric(*self.client_address[:2])
         assoc._handlers = {
             event: list(bound) if isinstance(bound, list) else bound
             for event, bound in server._handlers.items()
         }
         return assoc
-
-
-def _numeric(address: str, port: int) -> AddressInformation:
-    """Return an address as the kernel says it: there is nothing to look up."""
-    information = AddressInformation.__new__(AddressInformation)
-    information._addr, information.port = address, port
-    information.flowinfo = information.scope_id = 0
-    return information
-
-
-def _copy_of(user: ServiceUser, assoc: NodeAssociation) -> ServiceUser:
-    """Return a service user like `user`, of `assoc`; its contexts are shared, and only read.
-
-    A handler of EVT_REQUESTED that wants others sets a list of its own.
-    """
-    mine = ServiceUser.__new__(ServiceUser)
-    vars(mine).update(vars(user))
-    mine.assoc = assoc
-    mine._user_info = [copy(item) for item in user._user_info]
-    mine._ext_neg = {kind: list(items) for kind, items in user._ext_neg.items()}
-    mine._common_ext = {}
-    return mine
 
 
 class Server(AssociationServer):
@@ -127,8 +106,6 @@ class Server(AssociationServer):
         self.limits = limits
         self._census = census or Census(limits)
         self.spill = spill
-        self.pool = Pool()
-        self.answers = Answers()
         self.workers = Workers()
         self._listening = listening
         self._changed = threading.Condition()
@@ -138,7 +115,7 @@ class Server(AssociationServer):
         super().__init__(
             ae, address, ae_title, contexts, ssl_context, evt_handlers, request_handler
         )
-        self._make_users()
+        self.prototype = Prototype(ae, ae_title, self.address, self.contexts, limits)
         self._doorman = Doorman(
             cast(socket.socket, self.socket),
             limits,
@@ -147,26 +124,6 @@ class Server(AssociationServer):
             # Only a socket that was handed over may be that of other processes too.
             busy=(lambda: 0) if listening is None else (lambda: self.active),
         )
-
-    def _make_users(self) -> None:
-        """Make the service users that those of each association begin as."""
-        # What a service user asks of its association is the application entity, once.
-        nobody = NodeAssociation(self.ae, MODE_ACCEPTOR, self.limits)
-        self._requestor, self._acceptor = nobody.requestor, nobody.acceptor
-        self._acceptor.maximum_length = self.limits.max_pdu
-        self._acceptor.ae_title = self.ae_title
-        self._acceptor.address_info = AddressInformation.from_tuple(self.address)
-        self._acceptor.implementation_class_uid = self.ae.implementation_class_uid
-        self._acceptor.implementation_version_name = self.ae.implementation_version_name
-        self._acceptor.supported_contexts = self.contexts
-
-    def requestor(self, assoc: NodeAssociation) -> ServiceUser:
-        """Return the requestor of a new association."""
-        return _copy_of(self._requestor, assoc)
-
-    def acceptor(self, assoc: NodeAssociation) -> ServiceUser:
-        """Return the acceptor of a new association: what we are to everybody."""
-        return _copy_of(self._acceptor, assoc)
 
     def _bind_defaults(self) -> None:
         """Bind nothing but what intervention events need: no log line per PDU."""

@@ -19,8 +19,9 @@ from node.dicom.contexts import VERIFICATION, Proposal
 from node.errors import BadConfiguration, PeerRefused, PeerUnreachable
 from node.network.association import NodeAssociation
 from node.network.requestor import associate
-from node.network.sending import LEAST_PDU, Buffer, StoreResponse, send_store
+from node.network.sending import StoreResponse, send_store
 from node.network.tls import TLS, client_context
+from node.network.window import Buffer
 
 
 class PeerBusy(PeerRefused):
@@ -140,7 +141,6 @@ def connect(peer: Peer, proposals: Sequence[Proposal]) -> StoreSCU:
         response_seconds=peer.response_seconds,
     )
     if association.is_established:
-        _require_room(peer, association)
         return StoreSCU(peer, association)
     if association.is_rejected:
         why = f"{peer} rejected the association: {_reason(association)}"
@@ -157,14 +157,6 @@ def _secured(peer: Peer) -> ssl.SSLContext | None:
         return client_context(peer.tls) if peer.tls is not None else None
     except BadConfiguration as failure:
         raise PeerUnreachable(f"{peer}: {failure}") from failure
-
-
-def _require_room(peer: Peer, association: NodeAssociation) -> None:
-    """Raise `PeerRefused` where the peer takes PDUs too short for a fragment (PS3.8 D.1)."""
-    most = association.dimse.maximum_pdu_size
-    if most < LEAST_PDU:
-        association.abort()
-        raise PeerRefused(f"{peer} takes PDUs of at most {most} bytes, fewer than {LEAST_PDU}")
 
 
 _REASONS = {

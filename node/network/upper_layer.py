@@ -16,9 +16,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
-from queue import Empty
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pynetdicom import evt
 from pynetdicom.dul import _PDU_TYPES, DULServiceProvider
@@ -30,6 +28,7 @@ from pynetdicom.timer import Timer
 from node.network import pdu_reader
 from node.network.answers import judged_pdu
 from node.network.connection import Connection
+from node.network.indications import DataTransfer, Mailbox, ReleaseRequest
 from node.network.pdu_reader import ConnectionClosed, InvalidPDU, PDUReader
 
 if TYPE_CHECKING:
@@ -37,59 +36,12 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
-
 #: The association is over; at most the connection is left (PS3.8 Table 9-10).
 _OVER: Final = frozenset({"Sta1", "Sta13"})
 _PER_PDU: Final = frozenset({evt.EVT_PDU_RECV, evt.EVT_DATA_RECV, evt.EVT_FSM_TRANSITION})
 #: Message control header of the last, here only, fragment of a command set (PS3.8 E.2).
 _LAST_COMMAND: Final = 3
 _ACSE_PRIMITIVES: Final = (A_ASSOCIATE, A_RELEASE, A_ABORT, A_P_ABORT)
-
-
-class Mailbox(Generic[_T]):
-    """What the state table's actions know as a queue, for one thread: no lock, no waiting."""
-
-    __slots__ = ("queue",)
-
-    def __init__(self) -> None:
-        self.queue: deque[_T] = deque()
-
-    def put(self, item: _T) -> None:
-        """Append `item`."""
-        self.queue.append(item)
-
-    def get(self, block: bool = False, timeout: float | None = None) -> _T:
-        """Take the first item; `queue.Empty` where there is none."""
-        if not self.queue:
-            raise Empty
-        return self.queue.popleft()
-
-    def empty(self) -> bool:
-        """Tell whether nothing is there."""
-        return not self.queue
-
-
-class DataTransfer:
-    """A P-DATA-TF PDU on its way through the table: its body, neither decoded nor copied."""
-
-    __slots__ = ("body",)
-
-    def __init__(self, body: memoryview) -> None:
-        self.body = body
-
-    def to_primitive(self) -> DataTransfer:
-        """Return the P-DATA indication, as DT-2 and AR-6 ask for it."""
-        return self
-
-
-class ReleaseRequest:
-    """An A-RELEASE-RQ PDU on its way through the table; it says nothing but that it is one."""
-
-    @staticmethod
-    def to_primitive() -> A_RELEASE:
-        """Return the A-RELEASE indication, as AR-2 and AR-8 ask for it."""
-        return A_RELEASE()
 
 
 class UpperLayer(DULServiceProvider):

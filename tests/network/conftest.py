@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from node.network import command_set, connection, pdu_reader
+from node.network import command_set, line, pdu_reader
 
 
 @pytest.fixture
 def without_kernel(monkeypatch) -> None:
     """Do in Python what the C extension does, as over TLS or where there is no compiler."""
     monkeypatch.setattr(pdu_reader, "KERNEL", None)
-    monkeypatch.setattr(connection, "KERNEL", None)
+    monkeypatch.setattr(line, "KERNEL", None)
     monkeypatch.setattr(command_set, "_decode", command_set.decode_in_python)

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from network.peers import wait_until
 from network.raw_peer import (
     RELEASE_RQ,
     RawPeer,
@@ -105,18 +106,22 @@ def test_stopping_is_told_apart_from_a_limit(server: Server) -> None:
 
 
 @pytest.mark.parametrize("length", [1, 6, 7, 15])
-def test_peer_that_takes_hardly_a_byte_is_refused(length: int, monkeypatch) -> None:
-    aborted = []
-    association = SimpleNamespace(
-        is_established=True,
-        dimse=SimpleNamespace(maximum_pdu_size=length),
-        abort=lambda: aborted.append(True),
+def test_peer_that_takes_hardly_a_byte_is_refused(length: int) -> None:
+    server = listen(
+        address=("127.0.0.1", 0),
+        ae_title="PACS",
+        handlers=[],
+        contexts=[build_context(Verification)],
+        limits=Limits(max_pdu=length),
     )
-    monkeypatch.setattr(store_scu, "associate", lambda **_: association)
-    peer = store_scu.Peer(ae_title="PACS", host="127.0.0.1", port=1, calling_ae_title="US")
-    with pytest.raises(PeerRefused, match=f"at most {length} bytes"):
-        store_scu.connect(peer, [])
-    assert aborted
+    host, port = server.address
+    peer = store_scu.Peer(ae_title="PACS", host=host, port=port, calling_ae_title="US")
+    try:
+        with pytest.raises(PeerRefused, match=f"at most {length} bytes"):
+            store_scu.connect(peer, [])
+        wait_until(lambda: server.active == 0, "the association was aborted")
+    finally:
+        server.shutdown()
 
 
 def test_what_no_handler_saw_is_counted_as_refused(tmp_path: Path, caplog) -> None:

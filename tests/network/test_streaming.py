@@ -35,14 +35,13 @@ from node.network.dimse import received_data
 from node.network.limits import KIB, MIB, Limits
 from node.network.requestor import associate
 from node.network.sending import (
-    _LEAD_BYTES,
     AssociationEnded,
     ContextNotAccepted,
     PeerTooSlow,
-    Window,
     send_store,
 )
 from node.network.server import listen
+from node.network.window import _LEAD_BYTES, Window
 
 IMPLICIT_VR_LE = "1.2.840.10008.1.2"
 LIMITS = Limits(

@@ -1,0 +1,59 @@
+"""What passes between the state table and the user of the upper layer (PS3.8 section 7).
+
+The table's actions put and get these as if they were pynetdicom's queues and PDUs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from queue import Empty
+from typing import Generic, TypeVar
+
+from pynetdicom.pdu_primitives import A_RELEASE
+
+_T = TypeVar("_T")
+
+
+class Mailbox(Generic[_T]):
+    """What the state table's actions know as a queue, for one thread: no lock, no waiting."""
+
+    __slots__ = ("queue",)
+
+    def __init__(self) -> None:
+        self.queue: deque[_T] = deque()
+
+    def put(self, item: _T) -> None:
+        """Append `item`."""
+        self.queue.append(item)
+
+    def get(self, block: bool = False, timeout: float | None = None) -> _T:
+        """Take the first item; `queue.Empty` where there is none."""
+        if not self.queue:
+            raise Empty
+        return self.queue.popleft()
+
+    def empty(self) -> bool:
+        """Tell whether nothing is there."""
+        return not self.queue
+
+
+class DataTransfer:
+    """A P-DATA-TF PDU on its way through the table: its body, neither decoded nor copied."""
+
+    __slots__ = ("body",)
+
+    def __init__(self, body: memoryview) -> None:
+        self.body = body
+
+    def to_primitive(self) -> DataTransfer:
+        """Return the P-DATA indication, as DT-2 and AR-6 ask for it."""
+        return self
+
+
+class ReleaseRequest:
+    """An A-RELEASE-RQ PDU on its way through the table; it says nothing but that it is one."""
+
+    @staticmethod
+    def to_primitive() -> A_RELEASE:
+        """Return the A-RELEASE indication, as AR-2 and AR-8 ask for it."""
+        return A_RELEASE()
