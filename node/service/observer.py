@@ -18,6 +18,7 @@ from node.dicom.uids import name_of
 from node.model import KeepReason
 from node.network.tally import Source, Volume
 from node.service import exposure, queues
+from node.service.destinations import driven_destinations
 from node.service.echoes import Echoes
 from node.service.history import History, Totals
 from node.service.queue_counts import QueueCounts
@@ -66,7 +67,7 @@ class Observer:
         """Return what is known now."""
         tally, now = report.tally, time.time()
         destinations = tuple(
-            self._destination(each, report.destinations.get(each.name, Progress()), now)
+            self._destination(each, settings, report.destinations.get(each.name, Progress()), now)
             for each in settings.destinations
         )
         disk = self._disk(settings)
@@ -130,6 +131,7 @@ class Observer:
     def _destination(
         self,
         destination: DiskDestination | NetworkDestination,
+        settings: Settings,
         progress: Progress,
         now: float,
     ) -> DestinationStatus:
@@ -141,6 +143,7 @@ class Observer:
             kind=_kind(destination),
             where=_where(destination),
             state=state,
+            has_queue=destination in driven_destinations(settings),
             queued=count.queued,
             queued_bytes=count.queued_bytes,
             oldest_seconds=max(0.0, now - count.oldest_at) if count.oldest_at else 0.0,

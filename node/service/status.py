@@ -18,13 +18,14 @@ from node.service.verdict import Level, Problem
 class DestinationStatus:
     """One destination: where it is, what waits for it, what it was last heard saying.
 
-    `kind` is folder, forward or relay; `state` up, down or paused.
+    `kind` is folder, forward or relay; `state` up, down or paused. A relay may have no queue.
     """
 
     name: str
     kind: str
     where: str
     state: str
+    has_queue: bool
     queued: int
     queued_bytes: int
     oldest_seconds: float

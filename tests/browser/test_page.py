@@ -308,6 +308,24 @@ def test_the_buttons_act(chromium: Browser, cut_off: Served) -> None:
     assert "status page, 127.0.0.1" in trail
 
 
+def test_a_relay_has_a_row_and_no_queue(chromium: Browser, tmp_path: Path) -> None:
+    running = Served(tmp_path / "node", "--relay", f"PACS@127.0.0.1:{free_port()}")
+    try:
+        chromium.shape(1280)
+        chromium.open(running.url)
+        [name] = chromium.evaluate(
+            "[...document.querySelectorAll('h3')].map(h => h.childNodes[0].data.trim())"
+        )
+        chromium.wait_for_text("relay")
+        labels = chromium.evaluate("[...document.querySelectorAll('button')].map(b => b.innerText)")
+        assert labels == ["Echo"]
+        chromium.press(f"Echo: {name}")
+        chromium.wait_for_text(f"echo {name}: 127.0.0.1")
+        assert chromium.complaints() == []
+    finally:
+        running.stop()
+
+
 def test_without_javascript_it_is_all_there(chromium: Browser, cut_off: Served) -> None:
     """A form is a form: the browser posts it and is sent back to the page."""
     cut_off.send("ct")
