@@ -63,6 +63,16 @@ def inode(root: Path) -> tuple[int, int, int]:
     return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
+def require_one_disk(root: Path) -> None:
+    """Raise where a folder of the spool is on another file system: no rename or link gets there."""
+    for state in State:
+        if os.stat(root / state).st_dev != os.stat(root).st_dev:
+            raise CannotWrite(
+                f"{root / state} is on another file system than {root}: "
+                "mount the disk at the state directory instead"
+            )
+
+
 def lock(root: Path) -> int:
     """Take the spool for one node and return the descriptor that holds it.
 

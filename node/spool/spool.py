@@ -179,6 +179,7 @@ class Spool:
         """Put the spool in order after any kind of stop. Call it before anything is received."""
         for folder in (State.INCOMING, State.ARRIVING):
             self.disk.make_folder(self.root / folder)
+        marker.require_one_disk(self.root)
         removed = 0
         for path in (self.root / State.INCOMING).iterdir():
             self.disk.remove(path)

@@ -6,7 +6,8 @@ Processor time per entry, in microseconds, user and system together, so that oth
 machine does not count; with durability `fsync` the time that waits for the disk is given beside.
 
     enqueue   arrive, write 1 kB, commit, fan out 64 at a time, in a queue that holds so many
-    dequeue   read the queue on, open, read, remove, until it is empty; no destination is asked
+    dequeue   a quarter of the queue through the delivery loop, to a destination that takes at once
+    remove    the next quarter listed, opened, read and removed: what the file system alone costs
     list      all names in order; the memory that takes
     start     from opening the spool to the first entry of its queue, in seconds
     listening from `dcmpress serve` to its line, in seconds of the clock
@@ -17,23 +18,59 @@ The queue is filled with links to a few files, which spares the disk and is the 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import itertools
 import os
 import resource
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import tracemalloc
+from collections.abc import Iterable
 from pathlib import Path
 
-from node.spool import Disk, Durability, Spool, State
+from node.delivery.loop import Loop
+from node.delivery.schedule import Backoff
+from node.dicom.part10 import FileMeta, Record, encode
+from node.dicom.uids import EXPLICIT_VR_LE
+from node.model import Delivered, Outcome
+from node.pixels.stored import StoredInstance
+from node.spool import Disk, Durability, Entry, Spool, State
 
 QUEUE = "pacs"
-MEASURED = 4_000
 FAN_OUT = 64
 LINKS_EACH = 1_000
-CONTENT = bytes(1024)
+COLUMNS = {
+    "enqueue": "us",
+    "with fsync": "us",
+    "waiting": "ms",
+    "dequeue": "us",
+    "remove": "us",
+    "list": "us",
+    "memory": "MB",
+    "start": "s",
+    "listening": "s",
+}
+
+
+def content() -> bytes:
+    """Return a small instance as the spool keeps it."""
+    data_set = struct.pack("<HH2sH", 8, 5, b"CS", 1000) + bytes(1000)
+    digest = hashlib.sha256(data_set).hexdigest()
+    meta = FileMeta(
+        sop_class_uid="1.2",
+        sop_instance_uid="1.3",
+        transfer_syntax_uid=EXPLICIT_VR_LE,
+        record=Record(sha256=digest, as_received=None),
+    )
+    return encode(meta) + data_set
+
+
+CONTENT = content()
 
 
 def filled(root: Path, count: int) -> Spool:
@@ -54,34 +91,64 @@ def filled(root: Path, count: int) -> Spool:
     return spool
 
 
-def enqueue(root: Path, durability: Durability) -> tuple[float, float]:
+def enqueue(root: Path, durability: Durability, most: int = 4_000) -> tuple[float, float]:
     """Return processor and clock seconds of one entry."""
     spool = Spool(root / "spool", Disk(durability))
     spool.recover()
     cpu, clock = time.process_time(), time.perf_counter()
-    for _ in range(MEASURED // FAN_OUT):
+    for _ in range(most // FAN_OUT):
         for _ in range(FAN_OUT):
             with spool.arrive() as incoming:
                 incoming.file.write(CONTENT)
                 incoming.commit()
         spool.fan_out(list(spool.received()), [QUEUE])
-    done = MEASURED // FAN_OUT * FAN_OUT
+    done = most // FAN_OUT * FAN_OUT
     spool.close()
     return (time.process_time() - cpu) / done, (time.perf_counter() - clock) / done
 
 
-def dequeue(root: Path, count: int) -> float:
-    """Return processor seconds of one entry, until the queue is empty."""
+class Taker:
+    """A destination that takes everything at once."""
+
+    name = QUEUE
+
+    def begin(self, entries: Iterable[Entry]) -> None:
+        """Nothing has to be known before."""
+
+    def deliver(self, entry: Entry, instance: StoredInstance) -> Outcome:
+        """Take it."""
+        return Delivered(destination=QUEUE, status=0)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def dequeue(root: Path, most: int) -> float:
+    """Return processor seconds of one entry, from the queue through the delivery loop."""
+    spool = Spool(root / "spool", Disk(Durability.NONE))
+    loop = Loop([Taker()], spool, Backoff(1, 1), threading.Event())
+    worker = threading.Thread(target=loop.run, daemon=True)
+    began = time.process_time()
+    worker.start()
+    while (done := loop.progress.delivered) < most:
+        assert not loop.progress.last_error, loop.progress.last_error
+        time.sleep(0.01)
+    seconds = time.process_time() - began
+    loop.stop.set()
+    loop.ring()
+    worker.join()
+    return seconds / done
+
+
+def remove(root: Path, most: int) -> float:
+    """Return processor seconds of one entry that is only listed, opened, read and removed."""
     spool = Spool(root / "spool", Disk(Durability.NONE))
     began = time.process_time()
-    done = 0
-    for entry in spool.queued(QUEUE):
+    for entry in itertools.islice(spool.queued(QUEUE), most):
         with open(entry.path, "rb", buffering=0) as file:
             file.read()
         spool.delivered(entry)
-        done += 1
-    assert done >= count
-    return (time.process_time() - began) / done
+    return (time.process_time() - began) / most
 
 
 def list_all(root: Path, count: int) -> tuple[float, float]:
@@ -126,8 +193,32 @@ def listening(root: Path) -> float:
         line = process.stdout.readline()
         seconds = time.perf_counter() - began
         process.terminate()
+    Spool(root / "spool", Disk(Durability.NONE)).resume(QUEUE)
     assert line.startswith(b"listening")
     return seconds
+
+
+def measured(root: Path, size: int) -> dict[str, float]:
+    """Return the figures of one size, by the names and in the units of `COLUMNS`."""
+    filled(root, size)
+    seconds = start(root)
+    until = listening(root)
+    each, memory = list_all(root, size)
+    cpu = min(enqueue(root, Durability.NONE)[0] for _ in range(3))
+    safe, clock = enqueue(root, Durability.FSYNC, 512)
+    # The first entries only warm up.
+    remove(root, size // 10)
+    return {
+        "enqueue": 1e6 * cpu,
+        "with fsync": 1e6 * safe,
+        "waiting": 1e3 * clock,
+        "dequeue": 1e6 * dequeue(root, size // 4),
+        "remove": 1e6 * remove(root, size // 4),
+        "list": 1e6 * each,
+        "memory": memory,
+        "start": seconds,
+        "listening": until,
+    }
 
 
 def main() -> None:
@@ -137,43 +228,21 @@ def main() -> None:
     options.add_argument("--folder", type=Path, default=None, help="on the disk to be measured")
     given = options.parse_args()
     first: dict[str, float] = {}
-    print(
-        f"{'entries':>9} {'enqueue':>14} {'dequeue':>14} {'list':>13} {'memory':>7} "
-        f"{'start':>7} {'listening':>9} {'enqueue, fsync':>22}"
-    )
+    print("  entries" + "".join(f"{name:>17}" for name in COLUMNS), flush=True)
     for size in map(int, given.sizes.split(",")):
         root = Path(tempfile.mkdtemp(prefix="bench-spool-", dir=given.folder))
         try:
-            filled(root, size)
-            seconds = start(root)
-            until = listening(root)
-            each, memory = list_all(root, size)
-            cpu, _ = min(enqueue(root, Durability.NONE) for _ in range(3))
-            safe, clock = enqueue(root, Durability.FSYNC)
-            figures = {"enqueue": cpu, "list": each, "dequeue": taken(root, size), "safe": safe}
-            first = first or figures
-            show = {n: f"{1e6 * s:.1f} us {s / first[n]:.2f}" for n, s in figures.items()}
-            print(
-                f"{size:>9,} {show['enqueue']:>14} {show['dequeue']:>14} {show['list']:>13} "
-                f"{memory:>4.0f} MB {seconds:>5.2f} s {until:>7.2f} s "
-                f"{show['safe']:>13}, {1e3 * clock:.2f} ms",
-                flush=True,
-            )
+            figures = measured(root, size)
         finally:
             shutil.rmtree(root)
+        first = first or figures
+        cells = [
+            f"{figure:.{2 if figure < 10 else 0}f} {COLUMNS[name]} ({figure / first[name]:.2f})"
+            for name, figure in figures.items()
+        ]
+        print(f"{size:>9,}" + "".join(f"{cell:>17}" for cell in cells), flush=True)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(f"most memory of this process: {most} MB")
-
-
-def taken(root: Path, size: int) -> float:
-    """Return `dequeue`, the best of several where the queue is small."""
-    rounds = []
-    while not rounds or (size < 10_000 and len(rounds) < 10):
-        if rounds:
-            shutil.rmtree(root / "spool")
-            filled(root, size)
-        rounds.append(dequeue(root, size))
-    return min(rounds)
 
 
 if __name__ == "__main__":

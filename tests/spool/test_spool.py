@@ -222,3 +222,30 @@ def test_a_failed_folder_sync_is_told_to_everyone_who_waited(
     for thread in threads:
         thread.join(10)
     assert [failure.errno for failure in failures] == [errno.EIO] * 8
+
+
+def test_a_folder_on_another_file_system_is_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = make(tmp_path)
+    real = os.stat
+
+    def elsewhere(path: object, **options: object) -> object:
+        found = real(path, **options)  # type: ignore[call-overload]
+        if path != spool.root / "queued":
+            return found
+        return os.stat_result((*found[:2], found.st_dev + 1, *found[3:]))
+
+    monkeypatch.setattr(os, "stat", elsewhere)
+    with pytest.raises(CannotWrite, match="queued is on another file system"):
+        spool.recover()
+
+
+def test_a_marker_that_was_copied_back_is_still_the_same_spool(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    marker = spool.root / "spool.json"
+    content = marker.read_text()
+    marker.unlink()
+    assert not spool.is_mounted()
+    marker.write_text(content)
+    assert spool.is_mounted()
