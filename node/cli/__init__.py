@@ -10,6 +10,7 @@ once: to import what reads all other command lines takes longer than to compress
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from node.cli import plain
@@ -35,8 +36,10 @@ def main(args: list[str] | None = None) -> int:
 def _run(args: list[str]) -> int:
     wanted = plain.read(args)
     if wanted is not None:
+        gc.disable()  # nothing of what is imported is garbage; looking for it takes its time
         from node.cli import compressing
 
+        gc.enable()
         return compressing.run(wanted)
     from node.cli import commands
 
