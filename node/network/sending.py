@@ -93,7 +93,8 @@ def send_store(
     try:
         _send_data_set(assoc, window, source, progress_seconds)
     except TimeoutError as error:
-        assoc.abort()
+        # An A-ABORT would wait behind what the peer does not take.
+        assoc.kill()
         raise PeerTooSlow(f"{assoc.peer_name}: {error}") from error
     return _await_response(assoc, message_id, response_seconds)
 

@@ -10,6 +10,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -48,6 +49,7 @@ class ScriptedSCP:
     associations: int = 0
     released: int = 0
     port: int = 0
+    over: threading.Event = field(default_factory=threading.Event)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[ScriptedSCP]:
@@ -60,6 +62,7 @@ class ScriptedSCP:
             try:
                 yield self
             finally:
+                self.over.set()
                 server.shutdown(socket.SHUT_RDWR)
                 for connection in self._closing:
                     connection.close()
@@ -144,14 +147,14 @@ class _Actor:
 
     def store(self, body: bytes) -> bool:
         """Receive one instance that begins in this P-DATA-TF and do what is to be done about it."""
-        pieces = {True: b"", False: b""}
+        pieces = {True: bytearray(), False: bytearray()}
         context_id, uid, deed = 0, "", 0
         while True:
             for context_id, header, fragment in _pdvs(body):
                 is_command = bool(header & 1)
                 pieces[is_command] += fragment
                 if is_command and header & 2:
-                    uid = _element(pieces[True], 0x1000).rstrip(b"\0 ").decode()
+                    uid = _element(bytes(pieces[True]), 0x1000).rstrip(b"\0 ").decode()
                     transfer = self.contexts[context_id][1]
                     self.scp.asked.append((uid, transfer))
                     deed = self.part.deed(uid, transfer)
@@ -161,11 +164,17 @@ class _Actor:
                 elif not is_command and deed == "abort in data":
                     self.send(7, bytes([0, 0, 2, 0]))
                     return False
+                elif not is_command and deed == "stop reading":
+                    self.scp.over.wait(PATIENCE)
+                    return False
                 elif not is_command and deed == "cut in data":
                     _reset(self.connection)
                     return False
                 elif not is_command and header & 2:
-                    return self.answer(context_id, uid, deed, pieces[True], pieces[False])
+                    command, data = bytes(pieces[True]), bytes(pieces[False])
+                    return self.answer(context_id, uid, deed, command, data)
+            if deed == "read slowly":
+                time.sleep(0.002)  # a slow line is what is tested
             kind, body = self.read()
             if kind != 4:
                 return False
@@ -183,6 +192,10 @@ class _Actor:
             return True
         if deed == "no status":
             self.respond(context_id, message_id, None)
+            return True
+        if deed == "read slowly":
+            self.scp.taken.append((uid, self.contexts[context_id][1], data))
+            self.respond(context_id, message_id, 0)
             return True
         if deed == "twice":
             self.scp.taken.append((uid, self.contexts[context_id][1], data))

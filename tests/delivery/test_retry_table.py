@@ -7,6 +7,7 @@ Annex C and PS3.8 9.3.4: what is tried again, when, what is set aside, and that 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -32,17 +33,18 @@ A, B, C = "1.1", "1.2", "1.3"
 CT, SR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.88.11"
 #: Short enough for a test, long enough to tell the two apart.
 FIRST, LONGEST = 0.02, 0.4
+RLE = Options()
 
 
 class Sending:
     """A spool with a loop that sends to a peer."""
 
-    def __init__(self, root: Path, port: int) -> None:
+    def __init__(self, root: Path, port: int, host: str = "127.0.0.1") -> None:
         self.spool = Spool(root / "spool", Disk(Durability.NONE))
         self.spool.add_destination("pacs")
         peer = Peer(
             ae_title="PACS",
-            host="127.0.0.1",
+            host=host,
             port=port,
             calling_ae_title="DCMPRESS",
             connect_seconds=1,
@@ -52,15 +54,16 @@ class Sending:
         self.loop = Loop([Forward("pacs", peer)], self.spool, Backoff(FIRST, LONGEST), self.stop)
         self.thread = threading.Thread(target=self.loop.run, daemon=True)
 
-    def put(self, uid: str, sop_class: str = CT) -> None:
-        data_set = instances.encoded(instances.image(sop_class=sop_class, SOPInstanceUID=uid))
+    def put(self, uid: str, sop_class: str = CT, options: Options = RLE, **elements: int) -> None:
+        image = instances.image(sop_class=sop_class, SOPInstanceUID=uid, **elements)
+        data_set = instances.encoded(image)
         meta = FileMeta(
             sop_class_uid=sop_class,
             sop_instance_uid=uid,
             transfer_syntax_uid=ExplicitVRLittleEndian,
         )
         with self.spool.begin() as incoming:
-            write_file(scan(data_set, ExplicitVRLittleEndian), meta, incoming.file, Options())
+            write_file(scan(data_set, ExplicitVRLittleEndian), meta, incoming.file, options)
             entry = incoming.commit()
         self.spool.fan_out([entry], ["pacs"])
         self.loop.ring()
@@ -376,3 +379,40 @@ def test_a_syntax_that_is_accepted_and_not_understood_is_given_up(start: Start) 
         *[ExplicitVRLittleEndian] * 3,
     ]
     assert sending.failures() == {}
+
+
+# -- the line ----------------------------------------------------------------------------------
+
+
+def test_one_that_stops_reading_is_given_up_and_gets_it_again(tmp_path: Path, start: Start) -> None:
+    """More than the buffers of both ends hold, so that a full one is noticed."""
+    sending, peer = start(Part(deed=once("stop reading", "1.4")))
+    sending.wait_until_empty()
+    sending.put("1.4", options=Options(transfer_syntax_uid=""), rows=3072, columns=3072)
+    sending.wait_until_empty()
+    assert asked(peer) == [A, B, C, "1.4", "1.4"]
+    assert sending.failures() == {}
+
+
+def test_one_that_reads_slowly_gets_it_however_long_that_takes(start: Start) -> None:
+    """Longer than the time for an answer, which begins with the last byte."""
+    sending, peer = start(Part(deed=once("read slowly", "1.4")))
+    sending.wait_until_empty()
+    begun = time.monotonic()
+    sending.put("1.4", options=Options(transfer_syntax_uid=""), rows=3072, columns=3072)
+    sending.wait_until_empty()
+    assert time.monotonic() - begun > 1
+    assert asked(peer) == [A, B, C, "1.4"]
+
+
+def test_a_name_that_does_not_resolve_is_tried_again(tmp_path: Path) -> None:
+    sending = Sending(tmp_path, 104, host="archive.invalid")
+    sending.put(A)
+    sending.thread.start()
+    try:
+        wait_until(lambda: sending.loop.progress.failures_in_a_row >= 2, "it was tried again")
+        assert "archive.invalid" in sending.loop.progress.last_error
+        assert sending.loop.progress.circuit is not Circuit.CLOSED
+        assert sending.queued() == 1
+    finally:
+        sending.close()
