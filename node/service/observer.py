@@ -33,11 +33,11 @@ from node.spool import Spool, State
 _NOTE_EVERY = 1.0
 #: The rates of a snapshot are means over so many seconds.
 _RATE_SECONDS = 5
-#: Free space is looked at every so often, in seconds, and compared with that of five minutes ago;
+#: Free space is looked at every so often, in seconds, and compared with that of an hour ago;
 _LOOK_AT_DISK_EVERY = 10.0
-_LOOKS = 30
-#: less than this tells nothing.
-_LEAST_SECONDS = 60.0
+_LOOKS = 360
+#: less than this is a burst, and no forecast.
+_LEAST_SECONDS = 900.0
 #: Who was turned away in the last ten minutes is still at it.
 _LATELY_SECONDS = 600.0
 
