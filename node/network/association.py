@@ -135,11 +135,14 @@ class NodeAssociation(Association):
 
     @property
     def peer_name(self) -> str:
-        """Return the peer's address, and its AE title when that is known, for people."""
+        """Return the peer as every log line names it: AE title, once it is known, and address."""
         peer = self.requestor if self.is_acceptor else self.acceptor
-        title = f"{peer.ae_title!r} at " if peer.ae_title else ""
+        title = f"{peer.ae_title.strip()}@" if peer.ae_title else ""
         address = peer.address_info
-        return f"{title}{address.address}:{address.port}" if address else title or "unknown peer"
+        if address is None:
+            return f"{title}?"
+        # The port of one who calls us is of no use to anybody.
+        return f"{title}{address.address}" + ("" if self.is_acceptor else f":{address.port}")
 
     # The parent pauses a reactor thread with this before it sends; there is none to pause.
     @property

@@ -18,16 +18,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pynetdicom import evt
-from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_primitives import C_CANCEL, C_ECHO, C_STORE, N_EVENT_REPORT
-from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.dimse_primitives import C_CANCEL, N_EVENT_REPORT
 
 from node.errors import InstanceRefused
 from node.network import command_set
 from node.network.command_set import Command
 from node.network.data_set import Assembly, TooMuch
 from node.network.indications import DataTransfer, Mailbox
-from node.network.limits import KIB
+from node.network.message_sender import LARGEST_PDU, MessageSender
 from node.network.messages import (
     Message,
     StoreRequest,
@@ -49,23 +47,17 @@ _PDV_HEADER_BYTES: Final = 6
 _IS_COMMAND: Final = 1
 _IS_LAST: Final = 2
 
-#: To a peer that sets no limit (PS3.8 D.1), and instead of an absurd one.
-LARGEST_PDU: Final = 128 * KIB
 #: A requestor can cancel only what it asked for; pynetdicom keeps as many.
 _MOST_CANCELS: Final = 10
 
-#: Responses that are encoded without pydicom.
-_RESPONSE_FIELDS: Final = {C_STORE: command_set.C_STORE_RSP, C_ECHO: command_set.C_ECHO_RSP}
 
-
-class MessageProvider(DIMSEServiceProvider):
+class MessageProvider(MessageSender):
     """The DIMSE half of one association."""
 
     assoc: NodeAssociation
 
-    # The parent's initialiser makes a locked queue: not called.
     def __init__(self, assoc: NodeAssociation) -> None:
-        self._assoc: NodeAssociation = assoc
+        super().__init__(assoc)
         self._cancels: dict[int, C_CANCEL] = {}
         self.message = None
         self.msg_queue = cast(Any, Mailbox())
@@ -73,7 +65,6 @@ class MessageProvider(DIMSEServiceProvider):
         self._command = bytearray()
         self._context_id = 0
         self._message: Message | None = None
-        self._most: int | None = None
 
     @property
     def is_receiving(self) -> bool:
@@ -120,13 +111,6 @@ class MessageProvider(DIMSEServiceProvider):
             if not is_report and not isinstance(message, Refused):
                 return context_id, message
             self._assoc._serve_request(message, cast(int, context_id))
-
-    @property
-    def maximum_pdu_size(self) -> int:
-        """Return the length of the longest PDU to send; what was negotiated stays."""
-        if self._most is None:
-            self._most = min(super().maximum_pdu_size or LARGEST_PDU, LARGEST_PDU)
-        return self._most
 
     def abandon(self) -> None:
         """Forget the message that was being received; the association has ended."""
@@ -260,75 +244,3 @@ class MessageProvider(DIMSEServiceProvider):
         """Trigger `EVT_DIMSE_RECV`, with the command set only for a C-STORE request."""
         decoded = as_pynetdicom(message, b"")
         evt.trigger(self.assoc, evt.EVT_DIMSE_RECV, {"message": decoded})
-
-    # -- sending -------------------------------------------------------------------------------
-
-    def send_msg(self, primitive: Any, context_id: int) -> None:
-        """Send a message; the common responses without the detour over a `Dataset`."""
-        simple = _RESPONSE_FIELDS.get(type(primitive))
-        if (
-            simple is None
-            or primitive.MessageIDBeingRespondedTo is None
-            or getattr(primitive, "OffendingElement", None) is not None
-            or evt.EVT_DIMSE_SENT in self._assoc._handlers
-        ):
-            super().send_msg(primitive, context_id)
-            return
-        self.send_command(
-            {
-                "AffectedSOPClassUID": primitive.AffectedSOPClassUID,
-                "CommandField": simple,
-                "MessageIDBeingRespondedTo": primitive.MessageIDBeingRespondedTo,
-                "CommandDataSetType": command_set.NO_DATA_SET,
-                "Status": primitive.Status,
-                "ErrorComment": getattr(primitive, "ErrorComment", None),
-                "AffectedSOPInstanceUID": getattr(primitive, "AffectedSOPInstanceUID", None),
-            },
-            context_id,
-        )
-
-    def send_store_response(
-        self, request: C_STORE, context_id: int, status: int, comment: str
-    ) -> None:
-        """Answer a C-STORE request."""
-        if evt.EVT_DIMSE_SENT in self._assoc._handlers:
-            response = C_STORE()
-            response.MessageIDBeingRespondedTo = request.MessageID
-            response.AffectedSOPClassUID = request.AffectedSOPClassUID
-            response.AffectedSOPInstanceUID = request.AffectedSOPInstanceUID
-            response.Status = status
-            response.ErrorComment = cast(Any, comment or None)
-            super().send_msg(response, context_id)
-            return
-        encoded = command_set.encode_store_response(
-            cast(str, request._affected_sop_class_uid),
-            cast(str, request._affected_sop_instance_uid),
-            cast(int, request._message_id),
-            status,
-            comment,
-        )
-        self._send_encoded(encoded, context_id)
-
-    def send_command(self, command: Command, context_id: int) -> None:
-        """Send a command set in as many P-DATA as the peer's maximum length asks for."""
-        self._send_encoded(command_set.encode(command), context_id)
-
-    def command_pdu(self, command: Command, context_id: int) -> bytes | None:
-        """Return the one PDU of a command set, None where it has to go another way."""
-        encoded = command_set.encode(command)
-        if len(encoded) > self.maximum_pdu_size - _PDV_HEADER_BYTES:
-            return None
-        return self._assoc.dul.command_pdu(context_id, encoded)
-
-    def _send_encoded(self, encoded: bytes, context_id: int) -> None:
-        dul = self._assoc.dul
-        step = self.maximum_pdu_size - _PDV_HEADER_BYTES
-        if len(encoded) <= step and (pdu := dul.command_pdu(context_id, encoded)) is not None:
-            dul.send_encoded(pdu)
-            return
-        for start in range(0, len(encoded), step):
-            header = _IS_COMMAND | (_IS_LAST if start + step >= len(encoded) else 0)
-            primitive = P_DATA()
-            fragment = bytes([header]) + encoded[start : start + step]
-            primitive.presentation_data_value_list.append((context_id, fragment))
-            dul.send_pdu(primitive)

@@ -17,21 +17,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import select
 import socket
 import struct
-import termios
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from node.network.first_bytes import arrived, bytes_wanted, has_ended
 from node.network.limits import Limits
-from node.network.pdu_reader import A_ABORT, A_ASSOCIATE_RQ, HEADER, InvalidPDU, check_header
+from node.network.pdu_reader import A_ABORT, HEADER, InvalidPDU
+from node.network.refusals import Refusals
 
 LOGGER = logging.getLogger(__name__)
 
@@ -40,32 +40,11 @@ TEMPORARY_CONGESTION: Final = bytes.fromhex("03000000000400020301")
 LOCAL_LIMIT_EXCEEDED: Final = bytes.fromhex("03000000000400020302")
 _ABORT: Final = struct.Struct(">BxIxxBB")
 
-#: TLS record type of a handshake, and the bytes before its body (RFC 8446 5.1).
-_TLS_HANDSHAKE: Final = 0x16
-_TLS_HEADER: Final = struct.Struct(">BHH")
-
-#: As much of a request is waited for in the kernel; the rest is read in a thread.
-_LARGEST_WAITED_FOR: Final = 32 * 1024
 #: No descriptor left: let associations end before accepting again.
 _PAUSE_SECONDS: Final = 0.1
 #: Left to other processes for each association that runs here, and at most.
 _DEFERENCE_SECONDS: Final = 0.001
 _MOST_DEFERENCE_SECONDS: Final = 0.004
-#: One line per peer and kind in so many seconds; the rest is counted.
-_LOG_SECONDS: Final = 60.0
-_MOST_LOGGED_PEERS: Final = 256
-
-#: What an administrator can do about it.
-_MENDS: Final = {
-    "association limit": "raise limits.associations or limits.associations_per_peer if it may "
-    "have more at the same time",
-    "the node is stopping": "it may try again in a moment",
-    "not a DICOM request": "another protocol came to this port, or TLS to one without or none to "
-    "one with",
-    "no descriptor left": "let the service open more files (LimitNOFILE=), or lower "
-    "limits.associations",
-}
-
 _WATCHED: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -111,9 +90,13 @@ class Doorman:
         self._accepting = True
         self._passing_on = 0
         self._accept_again: float | None = None
-        self._logged: OrderedDict[tuple[str, str], float] = OrderedDict()
-        self.turned_away: Counter[str] = Counter()
+        self._refusals = Refusals()
         self.accepted = 0
+
+    @property
+    def turned_away(self) -> Counter[str]:
+        """Return how many connections were turned away, by reason."""
+        return self._refusals.counted
 
     @property
     def waiting(self) -> int:
@@ -212,7 +195,7 @@ class Doorman:
 
     def _make_room(self) -> None:
         """No descriptor is left: the one that has waited longest goes, or nobody enters."""
-        self._note("no descriptor left", None)
+        self._refusals.note("no descriptor left", "this node")
         if self._visitors:
             self._dismiss(next(iter(self._visitors.values())))
             return
@@ -224,7 +207,7 @@ class Doorman:
         if len(self._visitors) >= self._limits.waiting:
             # A peer that means it is here for milliseconds: the oldest is the one to go.
             oldest = next(iter(self._visitors.values()))
-            self._note("door is full", oldest)
+            self._refusals.note("door is full", oldest.address[0])
             self._dismiss(oldest)
         visitor = Visitor(sock, address, time.monotonic() + self._limits.artim_seconds)
         self._visitors[sock.fileno()] = visitor
@@ -244,44 +227,15 @@ class Doorman:
             self._dismiss(visitor)
             return
         try:
-            wanted = self._wanted(head)
+            wanted = bytes_wanted(head, self._secured, self._limits)
         except InvalidPDU as fault:
             self._refuse(visitor, fault)
             return
-        if wanted is None or self._arrived(visitor.sock) < wanted:
-            if self._has_ended(visitor.sock):
+        if wanted is None or arrived(visitor.sock) < wanted:
+            if has_ended(visitor.sock):
                 self._dismiss(visitor)
             return
         self._pass_on(visitor)
-
-    def _wanted(self, head: bytes) -> int | None:
-        """Return how many bytes make the request whole; None if `head` does not tell yet."""
-        if self._secured:
-            if head[0] != _TLS_HANDSHAKE:
-                raise InvalidPDU("no TLS", 0, 0)
-            if len(head) < _TLS_HEADER.size:
-                return None
-            return min(_TLS_HEADER.size + int(_TLS_HEADER.unpack_from(head)[2]), 1 << 14)
-        if len(head) < HEADER.size:
-            if head[0] not in (A_ASSOCIATE_RQ, A_ABORT):
-                check_header(head[0], 0, True, self._limits)
-            return None
-        pdu_type, length = HEADER.unpack(head)
-        check_header(pdu_type, length, True, self._limits)
-        return min(HEADER.size + int(length), _LARGEST_WAITED_FOR)
-
-    @staticmethod
-    def _arrived(sock: socket.socket) -> int:
-        """Return how many bytes lie in the kernel's buffer."""
-        answer = fcntl.ioctl(sock, termios.FIONREAD, b"\0\0\0\0")
-        return int.from_bytes(answer, "little")
-
-    @staticmethod
-    def _has_ended(sock: socket.socket) -> bool:
-        """Tell whether the peer has closed its side: what is missing will not come."""
-        poll = select.poll()
-        poll.register(sock, select.POLLRDHUP)
-        return bool(poll.poll(0))
 
     def _pass_on(self, visitor: Visitor) -> None:
         self._passing_on = 1
@@ -295,14 +249,16 @@ class Doorman:
             self._passing_on = 0
         if answer is not None:
             stopping = answer == TEMPORARY_CONGESTION
-            self._note("the node is stopping" if stopping else "association limit", visitor)
+            self._refusals.note(
+                "the node is stopping" if stopping else "association limit", visitor.address[0]
+            )
             self._answer(visitor, b"" if self._secured else answer)
 
     # -- turning away --------------------------------------------------------------------------
 
     def _refuse(self, visitor: Visitor, fault: InvalidPDU) -> None:
         self._forget(visitor)
-        self._note("not a DICOM request", visitor)
+        self._refusals.note("not a DICOM request", visitor.address[0])
         is_abort = not self._secured and visitor.sock.recv(1, socket.MSG_PEEK)[0] == A_ABORT
         silent = self._secured or is_abort
         abort = _ABORT.pack(A_ABORT, 4, fault.source, fault.reason)
@@ -341,7 +297,7 @@ class Doorman:
         for group in (self._visitors, self._leaving):
             while group and (visitor := next(iter(group.values()))).deadline <= now:
                 if not visitor.leaving:
-                    self._note("said nothing in time", visitor)
+                    self._refusals.note("said nothing in time", visitor.address[0])
                 self._dismiss(visitor)
         if self._accept_again is not None and self._accept_again <= now:
             self._accept_again = None
@@ -363,18 +319,3 @@ class Doorman:
         self._stop_listening()
         self._epoll.close()
         os.close(self._wake)
-
-    def _note(self, why: str, visitor: Visitor | None) -> None:
-        """Count, and log one line for a peer and reason in a minute."""
-        self.turned_away[why] += 1
-        peer = visitor.address[0] if visitor is not None else "this node"
-        now = time.monotonic()
-        last = self._logged.get((peer, why))
-        if last is not None and now - last < _LOG_SECONDS:
-            return
-        self._logged[peer, why] = now
-        self._logged.move_to_end((peer, why))
-        while len(self._logged) > _MOST_LOGGED_PEERS:
-            self._logged.popitem(last=False)
-        mend = f"; {_MENDS[why]}" if why in _MENDS else ""
-        LOGGER.warning("turned away %s: %s (%d so far)%s", peer, why, self.turned_away[why], mend)
