@@ -22,7 +22,8 @@ import typer
 
 from node.cli.echo import Calling, peer_of
 from node.cli.terminal import Bar, many, progress, size
-from node.delivery.forward import Forward, NotAccepted, judge
+from node.delivery.forward import Forward, NotAccepted
+from node.delivery.judging import judge
 from node.dicom.contexts import MOST_CONTEXTS, Proposal, Wanted
 from node.dicom.part10 import FileMeta
 from node.dicom.uids import is_uid

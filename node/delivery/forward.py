@@ -5,9 +5,9 @@ about to be sent, the transfer syntaxes of the destination's `Manner`, each in a
 but for those that it refused not long ago. An instance goes in the first that was accepted: in the
 destination's own codec, as it is stored, or as it was received, decompressed on the way.
 
-`deliver` answers with an outcome: what a status means is `judge`'s table. Where the destination
-accepts a compressed context and then cannot read what it gets, the instance is sent once more as it
-was received before the answer counts: compression must not cost the instance.
+`deliver` answers with an outcome: what a status means is the table of `judging`. Where the
+destination accepts a compressed context and then cannot read what it gets, the instance is sent
+once more as it was received before the answer counts: compression must not cost the instance.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from node.delivery.judging import blame_of, judge
 from node.delivery.refusals import Refusals
 from node.dicom import status, uids
 from node.dicom.contexts import Proposal, Wanted, propose
@@ -33,9 +34,9 @@ from node.errors import (
     PeerUnreachable,
 )
 from node.events import InstancesSent, Studies, Witness, nobody
-from node.model import Blame, Deferred, Delivered, Failed, Outcome
-from node.network.sending import AssociationEnded, PeerTooSlow, StoreResponse
-from node.network.store_scu import NothingAccepted, Peer, PeerBusy, StoreSCU, connect
+from node.model import Blame, Deferred, Failed, Outcome
+from node.network.sending import StoreResponse
+from node.network.store_scu import NothingAccepted, Peer, StoreSCU, connect
 from node.network.told import StudyCount
 from node.pixels.planning import NotEncoded
 from node.pixels.policy import Options, Run, here
@@ -268,15 +269,6 @@ class Forward:
                 continue
 
 
-def blame_of(failure: PeerUnreachable | PeerRefused) -> Blame:
-    """Return whose fault it is that no answer came."""
-    if isinstance(failure, AssociationEnded | PeerTooSlow):
-        return Blame.UNCLEAR
-    # A permanent rejection (PS3.8 9.3.4) stays until somebody changes something.
-    lasting = isinstance(failure, PeerRefused) and not isinstance(failure, PeerBusy)
-    return Blame.SETTINGS if lasting else Blame.DESTINATION
-
-
 def study_of(instance: StoredInstance) -> str:
     """Return the Study Instance UID of a stored instance, "" where it has none to be read."""
     try:
@@ -284,24 +276,3 @@ def study_of(instance: StoredInstance) -> str:
     except (CannotUnderstand, OutOfResources):
         return ""
     return scanned.study_instance_uid or ""
-
-
-def judge(destination: str, response: StoreResponse) -> Outcome:
-    """Return what an answer to a C-STORE-RQ means for the entry (PS3.4 B.2.3, PS3.7 Annex C)."""
-    said = status.describe(response.status)
-    if response.comment:
-        said = f"{said}: {response.comment}"
-    match status.category(response.status):
-        case Category.SUCCESS:
-            return Delivered(destination=destination, status=response.status)
-        case Category.WARNING | Category.DUPLICATE:
-            return Delivered(destination=destination, status=response.status, detail=said)
-        case Category.OUT_OF_RESOURCES:
-            return Deferred(destination=destination, cause=said, blame=Blame.ROOM)
-        case Category.NOT_AUTHORISED:
-            return Deferred(destination=destination, cause=said, blame=Blame.SETTINGS)
-        case Category.REFUSED | Category.MISMATCH:
-            return Failed(destination=destination, cause=said)
-        case _:
-            # Cannot understand, unknown: some archives say so of passing errors.
-            return Deferred(destination=destination, cause=said, blame=Blame.INSTANCE)

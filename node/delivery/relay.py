@@ -22,7 +22,8 @@ from pathlib import Path
 
 from node.delivery.capability import Capability, in_associations, narrowed, questions
 from node.delivery.circuit import Breaker
-from node.delivery.forward import AS_STORED, Forward, Manner, blame_of, judge
+from node.delivery.forward import AS_STORED, Forward, Manner
+from node.delivery.judging import blame_of, judge
 from node.delivery.progress import Progress
 from node.delivery.refusals import Refusals
 from node.delivery.schedule import Backoff

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from node.delivery.forward import judge
+from node.delivery.judging import judge
 from node.model import Blame, Deferred, Delivered, Failed, Outcome
 from node.network.sending import StoreResponse
 
