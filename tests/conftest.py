@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import hypothesis
 import peers
 import pydicom
 import pynetdicom
@@ -26,6 +27,10 @@ def pytest_report_header() -> list[str]:
         f"{platform.python_implementation()} {platform.python_version()}",
     ]
 
+
+# A busy machine is no defect: the time limit of a whole test is enough.
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")
 
 #: What tests count, shown at the end of the run whether they pass or not.
 COUNTED = pytest.StashKey[list[str]]()
