@@ -649,3 +649,23 @@ def test_brackets_without_end(text, tmp_path):
         load(write(tmp_path, text))
     with pytest.raises(BadConfiguration):
         load(None, environ={"DCMPRESS__PEER": text.removeprefix("a = ")})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "environ", "named"),
+    [
+        ({}, {"DCMPRESS__NODE__AE_TITLE": "CT\udc8d"}, "DCMPRESS__NODE__AE_TITLE"),
+        ({}, {"DCMPRESS__DESTINATION": '[{name = "\udc8d"}]'}, "DCMPRESS__DESTINATION"),
+        ({"node.ae_title": "CT\udc8d"}, {}, "--ae-title"),
+        ({"node.state_directory": Path("/x\udc8d")}, {}, "--state"),
+    ],
+)
+def test_bytes_that_are_no_text(overrides, environ, named):
+    """As the operating system hands them over: what is not UTF-8 is in surrogates."""
+    with pytest.raises(BadConfiguration, match=f"{named}: error: this is not UTF-8 text"):
+        load(None, overrides, environ)
+
+
+def test_a_folder_whose_name_is_no_text():
+    with pytest.raises(BadConfiguration, match="--store"):
+        command_line_destinations(Path("/x\udc8d"))

@@ -80,6 +80,9 @@ class NodeAssociation(Association):
         self.send_window: Window | None = None
         #: Called for each C-STORE that is refused without a handler.
         self.on_refused: Callable[[], None] | None = None
+        #: Called once when it is over, whatever ended it: pynetdicom's EVT_CONN_CLOSE is not
+        #: triggered where a reset is found on the way.
+        self.on_over: Callable[[], None] | None = None
         #: Called in the association's thread as the last thing.
         self.on_end: Callable[[NodeAssociation], None] | None = None
         self._abort_wanted = False
@@ -168,6 +171,9 @@ class NodeAssociation(Association):
         finally:
             self.kill()
             self._ended.set()
+            over, self.on_over = self.on_over, None
+            if over is not None:
+                over()
             if self.on_end is not None:
                 self.on_end(self)
 

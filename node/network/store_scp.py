@@ -228,15 +228,18 @@ class StoreSCP:
     def _established(self, event: Any) -> None:
         self.ledger.begin(event.assoc)
         event.assoc.on_refused = lambda: self._count(event.assoc, Answer(status.PROCESSING_FAILURE))
+        event.assoc.on_over = lambda: self._over(event.assoc)
 
     def _count(self, assoc: Any, answer: Answer) -> None:
         self.ledger.count(assoc, answer.taken, answer.timing)
 
+    def _over(self, assoc: Any) -> None:
+        assoc.on_refused = None
+        self.ledger.end(assoc)
+
     def _ended(self, event: Any) -> None:
-        event.assoc.on_refused = None
         if event.assoc.tls_failure:
             self.ledger.not_authenticated(event.assoc)
-        self.ledger.end(event.assoc)
 
     def _store(self, event: Any) -> tuple[int, str]:
         request = event.request

@@ -14,7 +14,7 @@ from typing import Any
 
 from node.settings.locate import KeyPath
 from node.settings.schema import fact
-from node.settings.sources import Word, Words
+from node.settings.sources import Word, Words, require_utf8
 from node.settings.values import PeerAddress, parse_peer
 from node.settings.whole import SECTIONS
 
@@ -29,6 +29,7 @@ def read_command_line(overrides: Mapping[str, Any]) -> tuple[Words, dict[KeyPath
         if value is None:
             continue
         path = tuple(dotted.split("."))
+        require_utf8(option_of(path) or dotted, str(value))
         values[path] = value
         if path == ("destination",):
             words |= {(*path, index): _destination_word(d) for index, d in enumerate(value)}
@@ -52,6 +53,7 @@ def destinations(
     """
     found: list[dict[str, Any]] = []
     if store is not None:
+        require_utf8("--store", str(store))
         found.append({"name": "store", "directory": store})
     found += [_network(parse_peer(text), "forward") for text in to]
     if relay is not None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from node.settings.locate import KeyPath
 from node.settings.schema import choices_of
-from node.settings.sources import Word, Words
+from node.settings.sources import Word, Words, require_utf8
 from node.settings.whole import SECTIONS
 
 PREFIX = "DCMPRESS__"
@@ -28,6 +28,7 @@ def read_environment(environ: Mapping[str, str]) -> tuple[Words, dict[KeyPath, A
     for name in sorted(environ):
         text = environ[name]
         if name.upper().startswith(PREFIX) and text:
+            require_utf8(name, text)
             path = tuple(name[len(PREFIX) :].lower().split("__"))
             words[path] = Word(name, "=", text)
             values[path] = text if _takes_text(path) else _as_toml(text)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from node.errors import BadConfiguration
 from node.settings.locate import KeyPath, Mark, Span, locate
 from node.settings.problems import Aspect, Place
 
@@ -89,3 +90,11 @@ class Words:
         """Return the longest beginning of `path` that was given."""
         beginnings = (path[:length] for length in range(len(path), 0, -1))
         return next((beginning for beginning in beginnings if beginning in self.words), None)
+
+
+def require_utf8(name: str, text: str) -> None:
+    """Raise `BadConfiguration` for what came from outside Python and is not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadConfiguration(f"{name}: error: this is not UTF-8 text") from None

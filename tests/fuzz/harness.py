@@ -3,7 +3,8 @@
     python tests/fuzz/fuzz_X.py [libFuzzer options] [FOLDER of inputs]
 
 Every execution has to be done in a second of CPU time for each MiB that it is given, and every
-`_MEASURED` th may not allocate more than ten times its input, plus a constant. Without a folder the
+`_MEASURED` th may not allocate more than ten times its input, plus a constant. Without a folder or
+a file the
 seeds are those that the target names, among them files of the corpus where it is present.
 """
 
@@ -89,7 +90,7 @@ def run(target: Target, seeds: Iterable[bytes]) -> None:
 
     with tempfile.TemporaryDirectory(prefix="seeds-") as folder:
         arguments = list(sys.argv)
-        if not any(Path(argument).is_dir() for argument in arguments[1:]):
+        if not any(Path(argument).exists() for argument in arguments[1:]):
             for number, seed in enumerate(seeds):
                 Path(folder, f"{number:04d}").write_bytes(seed)
             arguments.append(folder)

@@ -7,6 +7,7 @@ took is as it came.
 from __future__ import annotations
 
 import os
+import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -275,3 +276,17 @@ def test_foreign_things_in_the_spool_do_no_harm(tmp_path: Path, start_node: Star
     wait_until(lambda: node.progress["disk"].delivered >= 2, "on disk")
     assert secret.read_text() == "not for the archive"
     assert all("not for" not in path.read_text("latin1") for path in files_below(tmp_path / "disk"))
+
+
+def test_a_reset_at_any_time_leaves_no_association(tmp_path: Path, start_node: StartNode) -> None:
+    """What is known of an association is forgotten with it, though nobody heard its end."""
+    node = start_node(disk(tmp_path / "disk"))
+    for number in range(200):
+        with RawPeer(node.address) as peer:
+            peer.send([associate_rq(called=b"DCMPRESS")])
+            if number % 2:
+                assert peer.receive() in (ACCEPTED, reject(2, 3, 2))
+            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_until(lambda: node._receiver.associations == 0, "associations have ended")
+    assert not node._receiver._scp.ledger._running
+    serves(node)
