@@ -2,6 +2,7 @@
 
 `supervisor` starts, watches and stops `process`es: receivers (`receiver`, `pipeline`, `relaying`)
 and one `deliverer`. `node` is both in one program. `status`, `metrics` and `web` show what they
-report; `logs` and `systemd` speak to the machine. `batch`, `rewriting`, `places` and `tree` are
-the engine of `dcmpress compress`.
+report; `audit` keeps who did what and `syslog` sends it on; `doctor` says what is wrong and
+`startable` what would stop a start; `logs` and `systemd` speak to the machine. `batch`,
+`rewriting`, `places` and `tree` are the engine of `dcmpress compress`.
 """

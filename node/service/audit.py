@@ -160,9 +160,10 @@ class Trail:
     def _make(self, path: Path, flags: int) -> int:
         """Open a file that may be new; what root makes belongs to the node that comes after."""
         descriptor = os.open(path, flags, _FILE_MODE)
-        if os.geteuid() == 0:
-            owner = os.stat(self.folder)
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        owner, mine = os.stat(self.folder), os.fstat(descriptor)
+        if os.geteuid() == 0 and owner.st_uid != mine.st_uid:
+            with contextlib.suppress(PermissionError):  # root without capabilities may not
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
         return descriptor
 
     def _is_full(self, number: int) -> bool:

@@ -97,7 +97,7 @@ def test_the_node_does_all_it_does(
         served.process.terminate()
         assert served.process.wait(60) == 0
         log = served.log.read_text()
-        assert "Traceback" not in log
-        assert "not permitted" not in log
+        assert "Traceback" not in log, log
+        assert "not permitted" not in log, log
     finally:
         served.end()
