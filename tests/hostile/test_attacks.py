@@ -32,7 +32,14 @@ def serves(node: Node) -> None:
 
 
 def files_below(folder: Path) -> set[Path]:
-    return {path for path in folder.rglob("*") if not path.is_dir()}
+    return {Path(at, name) for at, _, names in os.walk(folder) for name in names}
+
+
+def outside(folder: Path, node: Node) -> set[Path]:
+    """Files below `folder` that are neither in the node's state nor in the archive."""
+    ours = (node.settings.node.state_directory, folder / "disk")
+    found = files_below(folder)
+    return {path for path in found if not any(path.is_relative_to(place) for place in ours)}
 
 
 # -- paths -----------------------------------------------------------------------------------------
@@ -49,12 +56,7 @@ def test_no_element_becomes_a_path(element: str, tmp_path: Path, start_node: Sta
         ds = instances.image(**{element: text})
         assert send(node.address[1], ds) == 0
         wait_until(lambda count=count: node.progress["disk"].delivered == count, "on disk")
-    outside = (
-        files_below(tmp_path)
-        - files_below(tmp_path / "disk")
-        - files_below(node.settings.node.state_directory)
-    )
-    assert outside == set()
+    assert outside(tmp_path, node) == set()
     assert all(path.suffix == ".dcm" for path in files_below(tmp_path / "disk"))
 
 
@@ -65,23 +67,13 @@ def test_no_ae_title_becomes_a_path(text: str, tmp_path: Path, start_node: Start
     with RawPeer(node.address) as peer:
         peer.send([associate_rq(called=text.encode())])
         assert peer.receive() == reject(1, 1, 7)
-    before = (
-        files_below(tmp_path)
-        - files_below(tmp_path / "disk")
-        - files_below(node.settings.node.state_directory)
-    )
     ds = instances.image()
     scu = connected(node.address[1], (CTImageStorage, ExplicitVRLittleEndian), calling=text)
     uids = CTImageStorage, str(ds.SOPInstanceUID)
     data_set = instances.encoded(ds)
     assert scu.send(*uids, ExplicitVRLittleEndian, [data_set]).status == 0
     scu.close()
-    after = (
-        files_below(tmp_path)
-        - files_below(tmp_path / "disk")
-        - files_below(node.settings.node.state_directory)
-    )
-    assert before == after == set()
+    assert outside(tmp_path, node) == set()
 
 
 def test_an_ae_title_of_somebody_else_is_not_enough(tmp_path: Path, start_node: StartNode) -> None:
