@@ -169,13 +169,16 @@ class NodeAssociation(Association):
         except Exception:
             LOGGER.exception("association with %s failed", self.peer_name)
         finally:
-            self.kill()
-            self._ended.set()
-            over, self.on_over = self.on_over, None
-            if over is not None:
-                over()
-            if self.on_end is not None:
-                self.on_end(self)
+            try:
+                self.kill()
+                over, self.on_over = self.on_over, None
+                if over is not None:
+                    over()
+            finally:
+                # Whatever failed: a place that is not given back is gone until a restart.
+                self._ended.set()
+                if self.on_end is not None:
+                    self.on_end(self)
 
     def _secure(self) -> bool:
         """Do the TLS handshake here, where a silent peer holds up nobody else."""

@@ -229,7 +229,7 @@ class Doorman:
         try:
             wanted = bytes_wanted(head, self._secured, self._limits)
         except InvalidPDU as fault:
-            self._refuse(visitor, fault)
+            self._refuse(visitor, head, fault)
             return
         if wanted is None or arrived(visitor.sock) < wanted:
             if has_ended(visitor.sock):
@@ -256,11 +256,11 @@ class Doorman:
 
     # -- turning away --------------------------------------------------------------------------
 
-    def _refuse(self, visitor: Visitor, fault: InvalidPDU) -> None:
+    def _refuse(self, visitor: Visitor, head: bytes, fault: InvalidPDU) -> None:
+        """Answer what is no request. What it was is not read again: it may be reset by now."""
         self._forget(visitor)
         self._refusals.note("not a DICOM request", visitor.address[0])
-        is_abort = not self._secured and visitor.sock.recv(1, socket.MSG_PEEK)[0] == A_ABORT
-        silent = self._secured or is_abort
+        silent = self._secured or head[0] == A_ABORT
         abort = _ABORT.pack(A_ABORT, 4, fault.source, fault.reason)
         self._answer(visitor, b"" if silent else abort)
 

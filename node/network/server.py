@@ -166,6 +166,11 @@ class Server(AssociationServer):
         self._thread.start()
 
     @property
+    def is_serving(self) -> bool:
+        """Tell whether the door is looked after; where it is not, nobody gets in."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
     def active_associations(self) -> list[Any]:
         """Return the associations that run."""
         with self._changed:

@@ -69,7 +69,7 @@ class Receiving:
         self._receiver.start(doors)
 
     def tick(self) -> None:
-        """Release what is idle."""
+        """Release what is idle; raise where nobody can get in: the process is started again."""
         self._receiver.tick()
 
     def report(self) -> Report:

@@ -139,7 +139,9 @@ class Receiver:
         return dict(sum((server.turned_away for server in self._servers), Counter()))
 
     def tick(self) -> None:
-        """Do what has to be done about once a second."""
+        """Do what has to be done about once a second; raises where nobody can get in any more."""
+        if not all(server.is_serving for server in self._servers):
+            raise RuntimeError("a door has fallen shut")
         if self._relay is not None:
             self._relay.close_idle()
 

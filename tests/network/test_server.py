@@ -129,6 +129,34 @@ def test_scan_of_the_port(serve) -> None:
         assert echo_works(server) < 1
 
 
+def test_a_door_that_fell_shut_is_noticed(serve, monkeypatch) -> None:
+    server = serve()
+    assert server.is_serving
+
+    def broken(*_: object) -> None:
+        raise OSError("no memory")
+
+    monkeypatch.setattr(server._doorman, "_attend", broken)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    server._doorman.wake()
+    wait_until(lambda: not server.is_serving, "the door fell shut")
+
+
+def test_an_association_that_fails_at_its_end_gives_its_place_back(serve, monkeypatch) -> None:
+    server = serve()
+
+    def failing() -> None:
+        raise OSError("no ledger")
+
+    def established(event: evt.Event) -> None:
+        event.assoc.on_over = failing
+
+    server.bind(evt.EVT_ESTABLISHED, established)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    echo_works(server)
+    wait_until(lambda: server.active == 0, "its place is free")
+
+
 def test_noise_at_the_port_is_logged_once(serve, caplog) -> None:
     server = serve()
     for _ in range(20):
