@@ -22,7 +22,7 @@ from pathlib import Path
 
 from node.delivery.capability import Capability, in_associations, narrowed, questions
 from node.delivery.circuit import Breaker
-from node.delivery.forward import AS_STORED, Forward, Manner
+from node.delivery.forward import AS_STORED, Forward, Manner, NotAccepted
 from node.delivery.judging import blame_of, judge
 from node.delivery.progress import Progress
 from node.delivery.refusals import Refusals
@@ -50,6 +50,8 @@ ASK_AGAIN_SECONDS = 10.0
 MOST_ASKING = 4
 #: SOP classes that are remembered.
 MOST_CLASSES = 512
+#: How long `close` waits until all associations have been released.
+CLOSE_SECONDS = 5.0
 
 
 class LeftAlone(PeerUnreachable):
@@ -86,6 +88,8 @@ class Relay:
         self._progress = Progress()
         self._known: dict[str, Capability] = {}
         self._ask_at = 0.0
+        #: Of the one thread that calls `close_idle` and `close`.
+        self._closing: list[threading.Thread] = []
 
     @property
     def progress(self) -> Progress:
@@ -127,6 +131,9 @@ class Relay:
             self._calling += 1
         try:
             yield
+        except NotAccepted as refusal:
+            self._note_refusal(str(refusal))
+            raise
         except (PeerUnreachable, PeerRefused) as failure:
             self._note_failure(failure)
             raise
@@ -148,19 +155,26 @@ class Relay:
             log.error("%s: %s", self.name, failure)
 
     def _note(self, response: StoreResponse) -> None:
-        """Count an answer; whatever it is, the destination works."""
+        """Count an answer."""
         outcome = judge(self.name, response)
+        if not isinstance(outcome, Delivered):
+            self._note_refusal(outcome.cause)
+            return
         with self._lock:
             self._breaker.answered()
             now = self._progress
-            if isinstance(outcome, Delivered):
-                self._progress = replace(
-                    now, delivered=now.delivered + 1, last_error="", failures_in_a_row=0
-                )
-            else:
-                self._progress = replace(
-                    now, failed=now.failed + 1, last_error=outcome.cause, failures_in_a_row=0
-                )
+            self._progress = replace(
+                now, delivered=now.delivered + 1, last_error="", failures_in_a_row=0
+            )
+
+    def _note_refusal(self, cause: str) -> None:
+        """Count an instance that was not taken, by a destination that works."""
+        with self._lock:
+            self._breaker.answered()
+            now = self._progress
+            self._progress = replace(
+                now, failed=now.failed + 1, last_error=cause, failures_in_a_row=0
+            )
 
     # -- associations --------------------------------------------------------------------------
 
@@ -185,17 +199,26 @@ class Relay:
         )
 
     def close_idle(self, older_than: float = IDLE_SECONDS) -> None:
-        """Release the associations that nobody took for so many seconds."""
+        """Release the associations that nobody took for so many seconds; waits for no answer.
+
+        The one who calls this has more to do than to wait for a destination that hangs.
+        """
         now = time.monotonic()
         with self._lock:
             old = [forward for since, forward in self._idle if now - since >= older_than]
             self._idle = [item for item in self._idle if item[1] not in old]
+        self._closing = [thread for thread in self._closing if thread.is_alive()]
         for forward in old:
-            forward.close()
+            thread = threading.Thread(target=forward.close, name=f"close-{self.name}", daemon=True)
+            thread.start()
+            self._closing.append(thread)
 
     def close(self) -> None:
-        """Release every association that is not in use."""
+        """Release every association that is not in use, and give the destination a moment."""
         self.close_idle(0)
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for thread in self._closing:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     # -- what it takes -------------------------------------------------------------------------
 

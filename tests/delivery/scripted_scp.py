@@ -28,11 +28,13 @@ class Part:
     `opening`  "" to accept, a triple for A-ASSOCIATE-RJ, or the name of a misdeed
     `takes`    whether a context with this abstract and transfer syntax is accepted
     `deed`     what is done about the instance with this UID in this transfer syntax
+    `lets_go`  whether an A-RELEASE-RQ is answered
     """
 
     opening: str | tuple[int, int, int] = ""
     takes: Callable[[str, str], bool] = lambda abstract, transfer: True
     deed: Callable[[str, str], Deed] = lambda uid, transfer: 0
+    lets_go: bool = True
 
 
 @dataclass
@@ -103,8 +105,10 @@ class _Actor:
             kind, body = self.read()
             if kind == 5:
                 self.scp.released += 1
-                self.send(6, bytes(4))
-                return
+                if self.part.lets_go:
+                    self.send(6, bytes(4))
+                    return
+                continue
             if kind != 4 or not self.store(body):
                 return
 

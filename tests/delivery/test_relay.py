@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -25,7 +26,10 @@ from pydicom.uid import (
 
 from node.delivery.capability import Capability, in_associations, narrowed, questions
 from node.delivery.circuit import Circuit
+from node.delivery.relay import Relay
+from node.delivery.schedule import Backoff
 from node.dicom.contexts import VERIFICATION, Proposal
+from node.network.store_scu import Peer
 from node.service.node import Node
 
 SR = "1.2.840.10008.5.1.4.1.1.88.11"
@@ -192,3 +196,23 @@ def test_a_fallback_is_not_for_what_the_archive_takes_in_no_way(start_node: Star
         code, comment = send(node, instances.image())
         assert (code, "in none of" in comment or "not relayed" in comment) == (0xA700, True)
         assert kept(node) == []
+        # The archive works: what it does not take is no reason to leave it alone.
+        progress = node.progress["pacs"]
+        assert (progress.circuit, progress.failed) == (Circuit.CLOSED, 1)
+
+
+def test_an_archive_that_does_not_answer_a_release_holds_up_nobody() -> None:
+    with ScriptedSCP([Part(lets_go=False)]).listening() as archive:
+        peer = Peer(
+            ae_title=peers.DOWNSTREAM,
+            host="127.0.0.1",
+            port=archive.port,
+            calling_ae_title="DCMPRESS",
+        )
+        one = Relay("pacs", peer, Backoff(0.1, 0.2))
+        assert one.narrowed({CTImageStorage: [EXPLICIT]}) == {CTImageStorage: [EXPLICIT]}
+        one.close_idle(0)
+        wait_until(lambda: archive.released == 1, "it was asked to release")
+        [closing_thread] = [t for t in threading.enumerate() if t.name == "close-pacs"]
+    closing_thread.join(30)
+    assert not closing_thread.is_alive()
