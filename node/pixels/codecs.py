@@ -113,9 +113,9 @@ def _rle_codec(layout: PixelLayout, options: Options) -> Codec:
 
 
 def _one_bit_codec(layout: PixelLayout, options: Options) -> Codec:
-    """As for 8 bits: a Composite Pixel Code is padded to a whole byte with zeros (PS3.5 G.2).
+    """As for 8 bits.
 
-    CP 2301 says that this holds for one bit too; pydicom 3.1 reads it so (its pull request 2266).
+    PS3.5 G.2 pads the Composite Pixel Code to whole bytes, and pydicom does the same.
     """
     import numpy as np
 
