@@ -44,7 +44,8 @@ class Source(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Source:
         """Return what `str` made a text of; raises ValueError."""
-        peer, modality, received, stored = text.split("|")
+        # An AE title may have this character in it (PS3.5 6.2); the others have not.
+        peer, modality, received, stored = text.rsplit("|", 3)
         return cls(peer, modality, received, stored)
 
     def __str__(self) -> str:

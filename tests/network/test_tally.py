@@ -113,3 +113,10 @@ def test_a_sender_with_an_association_for_each_instance_is_one_line() -> None:
         (101, 1, "aborted"),
     ]
     assert (records[1].instances, records[1].bytes_in, records[1].seconds) == (3, 300, 1.5)
+
+
+def test_a_peer_may_have_any_character_in_its_name() -> None:
+    tally = Tally()
+    tally.count(compressed(), "CT|1")
+    [source] = merge([tally]).sources
+    assert Source.parse(source) == Source("CT|1", "CT", EXPLICIT_VR_LE, RLE_LOSSLESS)
