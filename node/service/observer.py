@@ -24,6 +24,7 @@ from node.service.history import History, Totals
 from node.service.queue_counts import QueueCounts
 from node.service.queues import Listed
 from node.service.report import Report
+from node.service.room import reserve_of
 from node.service.status import DestinationStatus, DiskStatus, ModalityStatus, Snapshot
 from node.service.verdict import Level, problems, verdict
 from node.settings import DiskDestination, NetworkDestination, Settings
@@ -160,14 +161,16 @@ class Observer:
         )
 
     def _disk(self, settings: Settings) -> DiskStatus:
-        disk = os.statvfs(self._spool.root)
+        try:
+            disk = os.statvfs(self._spool.root)
+        except OSError:
+            # The disk is gone: that is when the page is looked at.
+            return DiskStatus(total_bytes=0, free_bytes=0, reserve_bytes=0, full_in_seconds=None)
         total, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
         now = time.monotonic()
         if not self._free or now - self._free[-1][0] >= _LOOK_AT_DISK_EVERY:
             self._free.append((now, free))
-        reserve = max(
-            settings.spool.reserve_bytes, round(total * settings.spool.reserve_percent / 100)
-        )
+        reserve = round(reserve_of(disk, settings.spool))
         since, then = self._free[0]
         lost = then - free
         filling = lost > 0 and now - since >= _LEAST_SECONDS

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from node.service.observer import Observer
+from node.service.page import Page
+from node.service.report import Report
 from node.service.room import Room, takes
-from node.settings import SpoolSettings
+from node.settings import Settings, SpoolSettings
 from node.spool import Disk, Durability, Spool
 
 #: Free bytes one after the other, and whether instances are taken, with 1000 to stay free.
@@ -61,3 +65,14 @@ def test_a_disk_that_is_gone_has_no_room(tmp_path: Path) -> None:
     assert not room.is_enough()
     spool.root.mkdir()
     assert not room.is_enough()
+
+
+def test_a_disk_that_is_gone_is_no_failure_of_those_who_ask(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", Disk(Durability.NONE))
+    observer, settings = Observer(spool), Settings()
+    shutil.rmtree(spool.root)
+    snapshot = observer.snapshot(settings, ("127.0.0.1", 104), Report(), is_ready=True)
+    assert not snapshot.is_ready
+    assert (snapshot.disk.total_bytes, snapshot.free_bytes) == (0, 0)
+    page = Page(observer, "token").render(snapshot, "", None, may_act=False)
+    assert "the disk is not there" in page
