@@ -170,9 +170,16 @@ def _record(
 ) -> None:
     """Write into the audit trail who did what."""
     settings = load(config, {"node.state_directory": state}, os.environ).settings
-    by = f"{os.environ.get('SUDO_USER') or getpass.getuser()} (command line)"
+    by = f"{os.environ.get('SUDO_USER') or _user()} (command line)"
     event = QueueAction(action=action, destination=destination, instances=count, by=by)
     open_trail(settings).record(event)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container users need not have a name
+        return f"user {os.getuid()}"
 
 
 def _states(only: list[State] | None) -> tuple[State, ...]:

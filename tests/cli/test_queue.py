@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import instances
@@ -119,3 +120,19 @@ def test_list_is_cut_at_its_limit(
         wait_until(lambda: len(list(node.spool.queued("pacs"))) == 3, "all are queued")
     assert queue(state, "list", "--limit", "2") == 0
     assert "and 1 more" in capsys.readouterr().out
+
+
+def test_a_user_without_a_name_is_known_by_the_number(
+    settings: Settings, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Node(settings):
+        pass
+
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert queue(state, "pause", "pacs") == 0
+    *_, last = open_trail(settings).read(Position(1, 0))
+    assert getattr(last.event, "by") == f"user {os.getuid()} (command line)"  # noqa: B009
