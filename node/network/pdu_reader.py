@@ -24,7 +24,6 @@ A_ASSOCIATE_AC: Final = 0x02
 A_ASSOCIATE_RJ: Final = 0x03
 P_DATA_TF: Final = 0x04
 A_RELEASE_RQ: Final = 0x05
-A_RELEASE_RP: Final = 0x06
 A_ABORT: Final = 0x07
 
 #: Abort sources and provider reasons (PS3.8 9.3.8).

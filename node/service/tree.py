@@ -6,7 +6,7 @@ tree leads to is found by its own name. Devices, pipes and sockets are passed ov
 one may wait for ever.
 
 Raises `InputMissing` for a path that is not there and `UsageError` for one that is neither file
-nor folder. A folder that cannot be read is named in `Found.unreadable`; the rest goes on.
+nor folder. A folder or file that cannot be read is named in `Found.unreadable`; the rest goes on.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What paths name: files, each once and in order; links passed over; unreadable folders."""
+    """What paths name: files, each once and in order; links passed over; what is unreadable."""
 
     sources: list[Source] = field(default_factory=list)
     links: list[Path] = field(default_factory=list)
@@ -89,7 +89,11 @@ def _below(root: Path, leave_out: Path | None, found: Found) -> Iterator[Source]
         found.links.extend(p for p in (Path(folder, n) for n in subfolders) if p.is_symlink())
         for name in sorted(names):
             path = Path(folder, name)
-            status = os.lstat(path)
+            try:
+                status = os.lstat(path)
+            except OSError as failure:  # it was there a moment ago
+                found.unreadable.append(failure)
+                continue
             if stat.S_ISLNK(status.st_mode):
                 found.links.append(path)
             elif stat.S_ISREG(status.st_mode) and not DRAFT.match(name):

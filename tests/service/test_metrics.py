@@ -13,7 +13,7 @@ import conftest
 import pydicom
 import pytest
 from conftest import StartNode
-from peers import send
+from peers import send, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 
 from node.network.tally import Tally
@@ -54,6 +54,8 @@ def busy(start_node: StartNode, tmp_path: Path) -> Snapshot:
     for name in ("ct", "mr", "rt_plan"):
         ds = pydicom.dcmread(pydicom.examples.get_path(name))
         assert send(node.address[1], ds) == 0
+    # An association is counted a moment after its end was answered.
+    wait_until(lambda: sum(node.tally.results.values()) == 3, "all associations are over")
     return snapshot_of(tmp_path / "other", node.tally)
 
 
