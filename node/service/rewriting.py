@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -36,6 +37,8 @@ from node.service.places import Place, Task
 _HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 #: The memory of a larger file is given back piece by piece; below, that is not worth its calls.
 _RELEASE_FROM = 64 << 20
+#: What cannot be parsed is copied in pieces of this size: it may be larger than memory.
+_PIECE = 1 << 20
 _PREFIX = slice(128, 132)
 
 
@@ -112,7 +115,7 @@ class Rewriter:
             if isinstance(done, Smaller):
                 return done
             native = done
-        self._copy(instance.buffer, task, original)
+        self._copy([instance.buffer], task, original)
         return native
 
     def _native(self, instance: StoredInstance) -> EncodedDataSet | Same:
@@ -172,11 +175,12 @@ class Rewriter:
                 return Smaller(original.st_size, after)
         return Same(reason, original.st_size, written.detail)
 
-    def _copy(self, content: Buffer, task: Task, original: os.stat_result) -> None:
+    def _copy(self, content: Iterable[Buffer], task: Task, original: os.stat_result) -> None:
         """Put a file at its place as it is, where it is not there already."""
         if self.place.wants_copies:
             with self.place.draft(task, original) as draft:
-                write_all(draft.sink, [content])
+                for part in content:
+                    write_all(draft.sink, [part])
                 draft.put()
 
     def _not_understood(
@@ -187,7 +191,7 @@ class Rewriter:
             if file.read(132)[_PREFIX] != b"DICM":
                 return NotDicom(str(failure))
             file.seek(0)
-            self._copy(file.read(), task, original)
+            self._copy(iter(lambda: file.read(_PIECE), b""), task, original)
         return Broken(str(failure))
 
 
