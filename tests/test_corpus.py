@@ -197,11 +197,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
                 run.not_sent[str(why)] += 1
     with Node(settings_of(root / "state", disk(run.directory))) as node:
         send_all(node.address[1], run)
-        progress = node.progress["disk"]
         wanted = len(run.stored)
-        peers.wait_until(
-            lambda: progress.delivered + progress.failed >= wanted, f"{wanted} files on disk"
-        )
+
+        def is_settled() -> bool:
+            progress = node.progress["disk"]
+            return progress.delivered + progress.failed >= wanted
+
+        peers.wait_until(is_settled, f"{wanted} files on disk")
+        progress = node.progress["disk"]
         assert progress.failed == 0, progress.last_error
         tally = node.tally
     run.kept, run.compressed = Counter(tally.kept), tally.compressed
