@@ -237,7 +237,8 @@ def _print_queue(count: Count, entries: list[Listed], states: tuple[State, ...])
 
 def _print_entry(entry: Listed) -> None:
     tried = f", tried {entry.tries} times" if (entry.tries or 1) > 1 else ""
-    print(f"  {entry.name}  {entry.state.value}, {_age(entry.age_seconds)} old{tried}")
+    again = "" if (due := entry.retry_in_seconds) is None else f", again {_in(due)}"
+    print(f"  {entry.name}  {entry.state.value}, {_age(entry.age_seconds)} old{tried}{again}")
     if entry.sop_instance_uid:
         print(
             f"    {name_of(entry.sop_class_uid)}, {name_of(entry.transfer_syntax_uid)}, "
@@ -251,6 +252,10 @@ def _print_entry(entry: Listed) -> None:
 
 def _entries(count: int) -> str:
     return f"{count:,} {'entry' if count == 1 else 'entries'}"
+
+
+def _in(seconds: float) -> str:
+    return f"in {_age(seconds)}" if seconds else "now"
 
 
 def _age(seconds: float) -> str:

@@ -20,6 +20,7 @@ from node.cli.terminal import many, size
 from node.errors import CannotWrite, PeerUnreachable
 from node.service.doctor import is_running
 from node.service.node import open_spool
+from node.service.queue_counts import QueueCounts
 from node.settings import Settings, load
 from node.settings.values import join_host_port
 from node.spool import State
@@ -83,16 +84,20 @@ def _from_spool(settings: Settings) -> dict[str, Any]:
         empty = isinstance(failure.__cause__, FileNotFoundError)
         return found | {"notices": ["nothing was kept there yet" if empty else str(failure)]}
     disk = os.statvfs(spool.root)
+    known = QueueCounts(spool)
+    counts = {name: known.of(name) for name in spool.destinations()}
     return found | {
         "waiting": spool.count(State.RECEIVED).entries,
         "free_bytes": disk.f_bavail * disk.f_frsize,
         "destinations": [
             {
                 "name": name,
-                "queued": spool.count(State.QUEUED, name).entries,
-                "failed": spool.count(State.FAILED, name).entries,
+                "queued": count.queued,
+                "failed": count.failed,
+                "waiting_again": count.waiting_again,
+                "waiting_cause": count.waiting_cause,
             }
-            for name in spool.destinations()
+            for name, count in counts.items()
         ],
     }
 
@@ -112,6 +117,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     for item in found["destinations"]:
         last = f"; last error: {item['last_error']}" if item.get("last_error") else ""
         yield f"  {item['name']:<11} {item['queued']} queued, {item['failed']} failed{last}"
+        if number := item.get("waiting_again"):
+            yield f"              {number} of the queued tried before: {item['waiting_cause']}"
     if "free_bytes" in found:
         yield f"  disk        {size(found['free_bytes'])} free"
     for notice in found.get("notices", ()):

@@ -2,17 +2,17 @@
 
 The loop owns the order, the back-off and the count of tries, on as many lanes as the destination
 may have associations; a lane (`Archive`, `Forward`) owns how one entry gets there and answers with
-an outcome. An exception of it is logged and counts as a failure of that entry. An entry leaves the
-queue only when it was delivered, or refused for good and then kept with the reason. An entry whose
-bytes are not what was written, or that does not say what was written, is set aside and never sent.
-With one lane entries go in the order of receipt; several lanes only begin them in that order.
+an outcome (`attempt`). An entry leaves the queue only when it was delivered, or refused for good
+and then kept with the reason. An entry whose bytes are not what was written, or that does not say
+what was written, is set aside and never sent. With one lane entries go in the order of receipt;
+several lanes only begin them in that order.
 
 A destination that people have paused rests until they let it go on; an entry that they took out of
 the queue is passed over.
 
 A destination that fails as a whole is left alone for a back-off (`circuit`). An entry that fails
 alone is tried again after the others when its own back-off is over, and set aside after
-`ATTEMPTS_FOR_ONE_INSTANCE` tries (`worklist`).
+`ATTEMPTS_FOR_ONE_INSTANCE` tries (`worklist`), those before a restart among them (`memory`).
 """
 
 from __future__ import annotations
@@ -23,18 +23,17 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from node.delivery.attempt import Attempt, Damaged, Destination, attempt, close, result_of
 from node.delivery.circuit import Breaker, Circuit
+from node.delivery.memory import Memory, NoMemory, Remembered
 from node.delivery.progress import Progress
 from node.delivery.schedule import Backoff
 from node.delivery.worklist import Fate, Worklist
 from node.dicom import status
-from node.errors import CannotUnderstand
-from node.model import Blame, Deferred, Delivered, Failed, Outcome
-from node.pixels.stored import StoredInstance, opened
+from node.model import Blame, Deferred, Delivered, Failed
 from node.spool import Entry, Spool
 
 log = logging.getLogger(__name__)
@@ -45,29 +44,6 @@ BATCH = 64
 IDLE_SECONDS = 1.0
 
 
-class Destination(Protocol):
-    """One lane of a loop, used from one thread."""
-
-    name: str
-
-    def begin(self, entries: Iterable[Entry]) -> None:
-        """Hear which entries come next, for instance to negotiate for all of them at once."""
-
-    def deliver(self, entry: Entry, instance: StoredInstance) -> Outcome:
-        """Bring one entry there, which is open as `instance` and is what was written."""
-
-    def close(self) -> None:
-        """Let go of what is held between deliveries; called when there is nothing to do."""
-
-
-class _Gone:
-    """The entry is not queued any more: somebody has dropped it."""
-
-
-class _Damaged:
-    """The entry is not what was written."""
-
-
 @dataclass(slots=True)
 class Loop:
     """Delivers the queue of one destination until told to stop. `ring` may come from anywhere."""
@@ -76,6 +52,7 @@ class Loop:
     spool: Spool
     backoff: Backoff
     stop: threading.Event
+    memory: Memory = field(default_factory=NoMemory)
 
     #: How long an idle loop waits for `ring` before it looks by itself.
     look_every_seconds: float = 1.0
@@ -84,6 +61,7 @@ class Loop:
     #: Guards everything below, and tells that some of it changed.
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _breaker: Breaker = field(init=False)
+    _memory: Remembered = field(init=False)
     _work: Worklist = field(default_factory=Worklist)
     _rings: int = 0
     _failed: int = 0
@@ -97,6 +75,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         self._breaker = Breaker(self.backoff)
+        self._memory = Remembered(self.name, self.memory)
 
     @property
     def name(self) -> str:
@@ -126,6 +105,8 @@ class Loop:
 
     def run(self) -> None:
         """Work until `stop` is set; what is under way is finished. No failure ends it."""
+        with self._changed:
+            self._memory.restore(self._work, self.spool, self.backoff.longest)
         others = [
             threading.Thread(target=self._run, args=(lane,), name=f"deliver-{self.name}-{number}")
             for number, lane in enumerate(self.lanes[1:], 2)
@@ -152,10 +133,10 @@ class Loop:
                 elif (left := self._until_release(quiet_since)) > 0:
                     self._rest(rings, left)
                 else:
-                    self._close(lane)
+                    close(lane)
                     quiet_since = None
         finally:
-            self._close(lane)
+            close(lane)
 
     def _until_release(self, quiet_since: float) -> float:
         """Return how long an association is still kept; not at all while it is left alone."""
@@ -211,12 +192,6 @@ class Loop:
             if self.stop.is_set() or self._is_paused or not self._one(lane, entry):
                 return
 
-    def _close(self, lane: Destination) -> None:
-        try:
-            lane.close()
-        except Exception:
-            log.exception("%s: cannot let go of its association", self.name)
-
     # -- one entry -----------------------------------------------------------------------------
 
     def _one(self, lane: Destination, entry: Entry) -> bool:
@@ -224,52 +199,33 @@ class Loop:
         if self._breaker.circuit is Circuit.OPEN:
             return False
         try:
-            return self._settle(entry, self._outcome(lane, entry))
+            return self._settle(entry, self._attempt(lane, entry))
         except OSError as failure:
             if self._is_gone(entry):
-                return self._settle(entry, _Gone())
+                self._leave(entry, delivered=False)
+                return True
             # The entry stays queued.
             self._back_off(f"the spool cannot be used: {failure.strerror or failure}")
             return False
 
-    def _outcome(self, lane: Destination, entry: Entry) -> Outcome | _Gone | _Damaged:
+    def _attempt(self, lane: Destination, entry: Entry) -> Attempt:
         if entry.name in self._taken:
-            return Delivered(destination=self.name, status=status.SUCCESS)
-        try:
-            with opened(entry.path) as instance:
-                # Every entry was written with a record: one without it is damaged.
-                if instance.meta.record is None or not instance.is_whole():
-                    return _Damaged()
-                return self._deliver_one(lane, entry, instance)
-        except CannotUnderstand:
-            return _Damaged()
-
-    def _deliver_one(self, lane: Destination, entry: Entry, instance: StoredInstance) -> Outcome:
-        try:
-            outcome = lane.deliver(entry, instance)
-            self._count(outcome, len(instance.buffer))
-            return outcome
-        except Exception as failure:
-            log.exception("%s: entry %s: unexpected failure", self.name, entry.name)
-            self._close(lane)
-            cause = f"unexpected failure: {type(failure).__name__}"
-            return Deferred(destination=self.name, cause=cause, blame=Blame.UNCLEAR)
-
-    def _count(self, outcome: Outcome, size: int) -> None:
-        with self._changed:
-            self._attempts[result_of(outcome)] += 1
-            self._delivered_bytes += size if isinstance(outcome, Delivered) else 0
+            return Attempt(Delivered(destination=self.name, status=status.SUCCESS))
+        made = attempt(lane, entry)
+        if made.byte_count is not None and not isinstance(made.outcome, Damaged):
+            with self._changed:
+                self._attempts[result_of(made.outcome)] += 1
+                if isinstance(made.outcome, Delivered):
+                    self._delivered_bytes += made.byte_count
+        return made
 
     def _is_gone(self, entry: Entry) -> bool:
         """Tell whether a human removed the entry from the queue meanwhile."""
         return self.spool.is_mounted() and not os.path.lexists(entry.path)
 
-    def _settle(self, entry: Entry, outcome: Outcome | _Gone | _Damaged) -> bool:
-        match outcome:
-            case _Gone():
-                with self._changed:
-                    self._work.settle(entry, delivered=False)
-            case _Damaged():
+    def _settle(self, entry: Entry, made: Attempt) -> bool:
+        match made.outcome:
+            case Damaged():
                 self.spool.damaged(entry)
                 self._note_failure("its bytes are not what was written: set aside", entry)
             case Delivered(detail=detail):
@@ -277,15 +233,23 @@ class Loop:
             case Failed(cause=cause):
                 self.spool.refused(entry, cause)
                 self._note_failure(cause, entry)
+                self._memory.failed(entry, made.sop_instance_uid, 1, cause)
                 self._note_answer()
             case Deferred() if self._is_gone(entry):
-                return self._settle(entry, _Gone())
+                self._leave(entry, delivered=False)
             case Deferred(cause=cause, blame=Blame.DESTINATION | Blame.SETTINGS as blame):
                 self._back_off(cause, lasting=blame is Blame.SETTINGS)
                 return False
             case Deferred(cause=cause, blame=blame):
-                return self._put_off(entry, cause, blame)
+                return self._put_off(entry, made.sop_instance_uid, cause, blame)
         return True
+
+    def _leave(self, entry: Entry, *, delivered: bool) -> None:
+        """Forget an entry that has left the queue."""
+        with self._changed:
+            had_failed = self._work.settle(entry, delivered=delivered)
+        if had_failed:
+            self._memory.left(entry)
 
     def _let_go(self, entry: Entry, detail: str) -> None:
         """Remove what was delivered; where that fails it is what is tried again."""
@@ -294,8 +258,8 @@ class Loop:
         self._taken.add(entry.name)
         self.spool.delivered(entry)
         self._taken.discard(entry.name)
+        self._leave(entry, delivered=True)
         with self._changed:
-            self._work.settle(entry, delivered=True)
             self._last_error = ""
         self._note_answer()
 
@@ -309,7 +273,7 @@ class Loop:
                 log.info("%s: answers again", self.name)
                 self._changed.notify_all()
 
-    def _put_off(self, entry: Entry, cause: str, blame: Blame) -> bool:
+    def _put_off(self, entry: Entry, uid: str, cause: str, blame: Blame) -> bool:
         """Put off an entry that failed alone; False where the destination seems to fail."""
         with self._changed:
             fate = self._work.judge(entry, blame)
@@ -317,12 +281,14 @@ class Loop:
         if fate is Fate.SET_ASIDE:
             self.spool.refused(entry, f"{cause} (after {tries} tries)", tries)
             self._note_failure(f"{cause}: set aside after {tries} tries", entry)
+            self._memory.failed(entry, uid, tries, cause)
             return True
         with self._changed:
             delay = self.backoff.delay(max(1, tries), random.random())
             self._work.put_off(entry, time.monotonic() + delay)
             self._last_error = cause
             self._failures_in_a_row += 1
+        self._memory.put_off(entry, uid, tries, delay, cause)
         if fate is Fate.DESTINATION_FAILS:
             self._back_off(cause)
             return False
@@ -341,19 +307,8 @@ class Loop:
         log.log(level, "%s: %s; trying again in %.1f s", self.name, cause, delay)
 
     def _note_failure(self, cause: str, entry: Entry) -> None:
+        self._leave(entry, delivered=False)
         with self._changed:
-            self._work.settle(entry, delivered=False)
             self._failed += 1
             self._last_error = cause
         log.error("%s: entry %s: %s", self.name, entry.name, cause)
-
-
-def result_of(outcome: Outcome) -> str:
-    """Return what came of a try in one word of a few: those of `status.Category`, or deferred."""
-    match outcome:
-        case Delivered(status=code):
-            return status.category(code).value
-        case Failed():
-            return status.Category.REFUSED.value
-        case _:
-            return "deferred"

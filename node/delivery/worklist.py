@@ -59,6 +59,10 @@ class Worklist:
         waiting = self._waiting.get(entry.name)
         return waiting.tries if waiting else 0
 
+    def remember(self, entry: Entry, tries: int, due: float) -> None:
+        """Let an entry wait that failed before this worklist was begun."""
+        self._waiting[entry.name] = _Waiting(entry, self.delivered, tries, due)
+
     def borrow(self, now: float, most: int, queued: Callable[[], Iterator[Entry]]) -> list[Entry]:
         """Return entries to be tried now; `queued` lists the queue from its beginning."""
         batch = self._returned[:most]
@@ -102,14 +106,15 @@ class Worklist:
         untried = [entry for entry in back if entry.name not in self._waiting]
         self._returned = sorted([*self._returned, *untried], key=lambda entry: entry.name)
 
-    def settle(self, entry: Entry, *, delivered: bool) -> None:
-        """Forget an entry that has left the queue."""
+    def settle(self, entry: Entry, *, delivered: bool) -> bool:
+        """Forget an entry that has left the queue; tell whether it had failed before."""
         self._lent.discard(entry.name)
-        self._waiting.pop(entry.name, None)
+        had_failed = self._waiting.pop(entry.name, None) is not None
         self._failing.discard(entry.name)
         if delivered:
             self._failing.clear()
             self.delivered += 1
+        return had_failed
 
     def judge(self, entry: Entry, blame: Blame) -> Fate:
         """Note that an entry failed alone, or perhaps so, and say what becomes of it.

@@ -25,7 +25,7 @@ from node.service.destinations import (
 )
 from node.service.syslog import Sender
 from node.settings import Settings
-from node.spool import Spool, State
+from node.spool import Indexer, Spool, State
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +52,14 @@ class Deliverer:
         self._bell = bell
         self._stop = threading.Event()
         self._workers = codec_workers(settings)
+        self._index = Indexer(spool)
         self._loops = {
             destination.name: Loop(
                 lanes=lanes(settings, destination, spool.disk, self._workers, witness),
                 spool=spool,
                 backoff=backoff_of(destination),
                 stop=self._stop,
+                memory=self._index,
             )
             for destination in driven_destinations(settings)
         }
@@ -99,6 +101,7 @@ class Deliverer:
             loop.ring()
         for thread in self._threads:
             thread.join()
+        self._index.close()
         self._workers.close()
         if self._audit is not None:
             self._audit.stop()

@@ -6,8 +6,8 @@ import os
 from dataclasses import replace
 
 from node.delivery.archive import Archive
+from node.delivery.attempt import Destination
 from node.delivery.forward import Forward, Manner
-from node.delivery.loop import Destination
 from node.delivery.refusals import Refusals
 from node.delivery.relay import Relay
 from node.delivery.schedule import Backoff

@@ -150,6 +150,8 @@ class Observer:
             oldest_seconds=max(0.0, now - count.oldest_at) if count.oldest_at else 0.0,
             failed=count.failed,
             corrupt=count.corrupt,
+            waiting_again=count.waiting_again,
+            waiting_cause=count.waiting_cause,
             delivered=progress.delivered,
             delivered_bytes=progress.delivered_bytes,
             attempts=dict(progress.attempts),

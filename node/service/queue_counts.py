@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from itertools import islice
 
+from node.service.queues import waiting_again
 from node.spool import Entry, Spool, State, received_at
 
 #: What was found is told again for so long, in seconds,
@@ -25,7 +26,9 @@ _MEASURED = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueCount:
-    """What one destination's queue holds; `oldest_at` is Unix time, None for an empty one."""
+    """What one destination's queue holds; `oldest_at` is Unix time, None for an empty one, and
+    `waiting_again` those of the queued that failed before, one of them with this cause.
+    """
 
     queued: int = 0
     queued_bytes: int = 0
@@ -33,6 +36,8 @@ class QueueCount:
     failed: int = 0
     corrupt: int = 0
     paused: bool = False
+    waiting_again: int = 0
+    waiting_cause: str = ""
 
 
 class QueueCounts:
@@ -69,6 +74,7 @@ class QueueCounts:
         queue = spool.count(State.QUEUED, destination)
         sizes = [_size(entry) for entry in islice(spool.queued(destination), _MEASURED)]
         mean = sum(sizes) / len(sizes) if sizes else 0.0
+        again = waiting_again(spool, destination)
         return QueueCount(
             queued=queue.entries,
             queued_bytes=round(mean * queue.entries),
@@ -76,6 +82,8 @@ class QueueCounts:
             failed=spool.count(State.FAILED, destination).entries,
             corrupt=spool.count(State.CORRUPT, destination).entries,
             paused=spool.paused(destination),
+            waiting_again=len(again),
+            waiting_cause=again[0].cause if again else "",
         )
 
 

@@ -20,7 +20,9 @@ from dataclasses import dataclass
 
 from node.errors import CannotUnderstand, UsageError
 from node.pixels.stored import opened
-from node.spool import Entry, Spool, State
+from node.spool import Entry, Spool, State, Tried
+from node.spool.index import Unusable, read
+from node.spool.reasons import NOT_RECORDED
 
 #: The states that an entry of a destination can be in, as they are listed.
 STATES = (State.QUEUED, State.FAILED, State.CORRUPT)
@@ -33,7 +35,9 @@ _DAMAGED = "its bytes are not what was written; it is never sent"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """One entry for people. UIDs are empty where its file cannot be read."""
+    """One entry for people. UIDs are empty where its file cannot be read; `retry_in_seconds` is 0
+    for a queued entry that failed and is due, None for one that did not.
+    """
 
     name: str
     state: State
@@ -45,6 +49,7 @@ class Listed:
     age_seconds: float = 0.0
     tries: int | None = None
     cause: str = ""
+    retry_in_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +96,21 @@ def listing(spool: Spool, destination: str, states: Collection[State] = STATES) 
     """Yield the entries of one destination, by state, the oldest first."""
     require(spool, destination)
     now = time.time()
+    tried = _tried(spool, destination)
     for state in (state for state in STATES if state in states):
         for entry in spool.entries(state, destination):
             # One that has left meanwhile is no longer in the list.
             with contextlib.suppress(FileNotFoundError):
-                yield _listed(spool, entry, now)
+                yield _listed(spool, entry, now, tried.get(entry.name))
+
+
+def waiting_again(spool: Spool, destination: str) -> list[Tried]:
+    """Return what is known of the entries that failed and wait to be tried again."""
+    return [
+        each
+        for each in _tried(spool, destination).values()
+        if each.state is State.QUEUED and spool.find(each.state, destination, each.name)
+    ]
 
 
 def retry(spool: Spool, destination: str, names: Sequence[str] | None = None) -> Done:
@@ -168,12 +183,25 @@ def _each(act: Callable[..., None], entries: Iterator[Entry]) -> int:
     return count
 
 
-def _listed(spool: Spool, entry: Entry, now: float) -> Listed:
+def _tried(spool: Spool, destination: str) -> dict[str, Tried]:
+    """Return by name what the index has; nothing where it cannot be read."""
+    try:
+        known = read(spool.root, destination)
+    except Unusable:
+        return {}
+    return {each.name: each for each in known}
+
+
+def _listed(spool: Spool, entry: Entry, now: float, known: Tried | None) -> Listed:
     size = os.stat(entry.path, follow_symlinks=False).st_size
-    tries, cause = None, ""
+    tries, cause, again = None, "", None
+    if known and known.state is entry.state:
+        tries, cause = known.tries, known.cause
+        again = max(0.0, known.due - now) if entry.state is State.QUEUED else None
     if entry.state is State.FAILED:
         failed = spool.reason(entry)
-        tries, cause = failed.tries, failed.cause
+        if failed.cause != NOT_RECORDED or tries is None:
+            tries, cause = failed.tries, failed.cause
     elif entry.state is State.CORRUPT:
         cause = _DAMAGED
     uids = _uids(entry)
@@ -188,6 +216,7 @@ def _listed(spool: Spool, entry: Entry, now: float) -> Listed:
         age_seconds=max(0.0, now - entry.received_at),
         tries=tries,
         cause=cause,
+        retry_in_seconds=again,
     )
 
 

@@ -31,6 +31,9 @@ class DestinationStatus:
     oldest_seconds: float
     failed: int
     corrupt: int
+    #: Of the queued, those that failed before, and why one of them did.
+    waiting_again: int
+    waiting_cause: str
     delivered: int
     delivered_bytes: int
     attempts: dict[str, int]

@@ -1,8 +1,9 @@
 """The spool: where an instance is safe between its receipt and its delivery.
 
 `Spool` keeps entries in folders that are their states; `Disk` is the only caller of fsync, link
-and rename. See `states.py` for the table of states. What is imported is only what is asked for:
-`compress` uses the disk and has no spool.
+and rename; `Indexer` remembers what failed, in a file that can be thrown away. See `states.py` for
+the table of states. What is imported is only what is asked for: `compress` uses the disk and has no
+spool.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from node.spool.durable import NO_LINKS, Disk, Durability
     from node.spool.entries import Entry, FailedEntry, Recovered, TakenOver, received_at
     from node.spool.incoming import Draft, Incoming
+    from node.spool.index import Tried
+    from node.spool.indexer import Indexer
     from node.spool.spool import Spool
     from node.spool.states import State
 
@@ -25,10 +28,12 @@ __all__ = [
     "Entry",
     "FailedEntry",
     "Incoming",
+    "Indexer",
     "Recovered",
     "Spool",
     "State",
     "TakenOver",
+    "Tried",
     "received_at",
 ]
 
@@ -36,6 +41,8 @@ _MODULES = {
     "node.spool.durable": ("NO_LINKS", "Disk", "Durability"),
     "node.spool.entries": ("Entry", "FailedEntry", "Recovered", "TakenOver", "received_at"),
     "node.spool.incoming": ("Draft", "Incoming"),
+    "node.spool.index": ("Tried",),
+    "node.spool.indexer": ("Indexer",),
     "node.spool.spool": ("Spool",),
     "node.spool.states": ("State",),
 }

@@ -9,6 +9,9 @@ from pathlib import Path
 from node.spool.durable import Disk
 from node.spool.entries import Entry, FailedEntry
 
+#: The cause where nothing can be read.
+NOT_RECORDED = "not recorded"
+
 
 def path_of(failed: Path) -> Path:
     """Return where the reason stands of the failed entry at this path."""
@@ -27,7 +30,7 @@ def write(failed: Path, cause: str, tries: int, disk: Disk) -> None:
 
 def read(entry: Entry) -> FailedEntry:
     """Return the failed entry with its reason, as far as that can be read."""
-    cause, tries = "not recorded", 1
+    cause, tries = NOT_RECORDED, 1
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         fields = json.loads(path_of(entry.path).read_text("utf-8"))
         cause, tries = str(fields["cause"]), int(fields.get("tries", 1))

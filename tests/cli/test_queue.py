@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import time
 from pathlib import Path
 
 import instances
@@ -15,6 +17,8 @@ from node.cli import main
 from node.service.audit import Position, open_trail
 from node.service.node import Node
 from node.settings import NetworkDestination, NodeSettings, Settings, SpoolSettings, StatusSettings
+from node.spool import Indexer, State, Tried
+from node.spool.index import read
 
 
 @pytest.fixture
@@ -136,3 +140,43 @@ def test_a_user_without_a_name_is_known_by_the_number(
     assert queue(state, "pause", "pacs") == 0
     *_, last = open_trail(settings).read(Position(1, 0))
     assert getattr(last.event, "by") == f"user {os.getuid()} (command line)"  # noqa: B009
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["while it runs", "while it is down"])
+def test_what_was_tried_before_says_how_often_why_and_when_again(
+    running: bool, state: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def look() -> None:
+        capsys.readouterr()
+        assert queue(state, "list") == 0
+        shown = capsys.readouterr().out
+        assert re.search(r"queued, .* old, tried 3 times, again in (10|9|8) min\n", shown)
+        assert "    C000 said the archive\n" in shown
+        [fields] = listed(state, capsys)["entries"]  # type: ignore[misc]
+        assert (fields["tries"], fields["cause"]) == (3, "C000 said the archive")
+        assert 400 < fields["retry_in_seconds"] <= 600
+
+    with Node(settings) as node:
+        node.spool.pause("pacs")
+        assert peers.send(node.address[1], instances.image()) == 0
+        wait_until(lambda: len(list(node.spool.queued("pacs"))) == 1, "it is queued")
+        [entry] = node.spool.queued("pacs")
+        writing = Indexer(node.spool)
+        writing.note(
+            Tried(
+                destination="pacs",
+                name=entry.name,
+                state=State.QUEUED,
+                tries=3,
+                due=time.time() + 600,
+                cause="C000 said the archive",
+            )
+        )
+        if running:
+            wait_until(lambda: read(node.spool.root, "pacs"), "it is written")
+            look()
+        writing.close()
+    if not running:
+        look()
+    main(["status", "--state", str(state), "--status-port", "0"])
+    assert "1 of the queued tried before: C000 said the archive" in capsys.readouterr().out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from node.delivery.loop import Destination
+from node.delivery.attempt import Destination
 from node.model import Outcome
 from node.pixels.stored import opened
 from node.spool import Entry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from node.delivery.circuit import Circuit
 from node.delivery.loop import BATCH, Loop
+from node.delivery.memory import Memory, NoMemory
 from node.delivery.schedule import ATTEMPTS_FOR_ONE_INSTANCE, Backoff
 from node.dicom.part10 import FileMeta
 from node.dicom.scan import scan
@@ -23,7 +25,8 @@ from node.model import Blame, Deferred, Delivered, Failed, Outcome
 from node.pixels.files import write_file
 from node.pixels.policy import Options
 from node.pixels.stored import StoredInstance
-from node.spool import Disk, Durability, Entry, Spool
+from node.spool import Disk, Durability, Entry, Indexer, Spool, State, Tried
+from node.spool.index import NAME, Unusable, read
 
 OK = Delivered(destination="pacs", status=0)
 REFUSED = Failed(destination="pacs", cause="0122")
@@ -59,7 +62,13 @@ class Scripted:
 class Running:
     """A spool with a loop on a thread of its own."""
 
-    def __init__(self, root: Path, destination: Scripted, disk: Disk | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        destination: Scripted,
+        disk: Disk | None = None,
+        memory: Memory | None = None,
+    ) -> None:
         self.spool = Spool(root / "spool", disk or Disk(Durability.NONE))
         self.spool.add_destination("pacs")
         self.destination = destination
@@ -69,6 +78,7 @@ class Running:
             spool=self.spool,
             backoff=Backoff(0.001, 0.002),
             stop=self.stop,
+            memory=memory or NoMemory(),
         )
         self.thread = threading.Thread(target=self.loop.run, daemon=True)
 
@@ -338,3 +348,178 @@ def test_a_spool_that_cannot_be_written_for_a_while_does_not_end_it(
     assert set(loop.destination.asked) == {"a", "b"}
     failed = [one.cause for one in loop.spool.failed("pacs")]
     assert failed == ([] if outcome is OK else ["0122"])
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Indexer]:
+    """The index of the spool that `Running` uses."""
+    index = Indexer(Spool(tmp_path / "spool", Disk(Durability.NONE)), again_seconds=0.05)
+    yield index
+    index.close()
+
+
+class Telling:
+    """A memory that counts what it is told and forgets it."""
+
+    def __init__(self, *known: Tried) -> None:
+        self.known = list(known)
+        self.told: list[Tried | str] = []
+
+    def recall(self, destination: str) -> list[Tried]:
+        return self.known
+
+    def note(self, tried: Tried) -> None:
+        self.told.append(tried)
+
+    def forget(self, destination: str, name: str) -> None:
+        self.told.append(name)
+
+
+def waiting(entry: Entry, tries: int, due: float) -> Tried:
+    return Tried(
+        destination="pacs", name=entry.name, state=State.QUEUED, tries=tries, due=due, cause="C000"
+    )
+
+
+def test_tries_and_due_time_survive_a_restart(
+    tmp_path: Path, running: list[Running], index: Indexer
+) -> None:
+    first = Running(tmp_path, Scripted(b=[NOT_NOW] * 9), memory=index)
+    running.append(first)
+    _, second, _ = first.put("1.1", "1.2", "1.3")
+    first.loop.backoff = Backoff(3600, 3600)
+    before = time.time()
+    first.start()
+    wait_until(lambda: len(read(first.spool.root, "pacs")) == 1, "that b failed is known")
+    wait_until(lambda: len(first.queued) == 1, "the others are delivered")
+    first.close()
+    index.close()
+    [known] = read(first.spool.root, "pacs")
+    assert (known.name, known.tries, known.cause) == (second.name, 1, "C000")
+    assert known.sop_instance_uid == "1.2"
+    assert before + 1800 <= known.due <= time.time() + 3600
+
+    again = Indexer(first.spool)
+    try:
+        after = Running(tmp_path, Scripted(b=[NOT_NOW] * 9), memory=again)
+        after.loop.backoff = Backoff(3600, 3600)
+        running.append(after)
+        after.put("1.3")
+        after.start()
+        wait_until(lambda: after.destination.asked == ["c"], "others go")
+        wait_until(lambda: after.loop._work.next_due() is not None, "b waits")
+        left = (after.loop._work.next_due() or 0) - time.monotonic()
+        assert left == pytest.approx(known.due - time.time(), abs=5)
+        assert after.loop._work.tries(second) == 1
+    finally:
+        again.close()
+
+
+def test_tries_before_a_restart_count(tmp_path: Path, running: list[Running]) -> None:
+    memory = Telling()
+    loop = Running(tmp_path, Scripted(a=[NOT_NOW]), memory=memory)
+    running.append(loop)
+    [entry] = loop.put("1.1")
+    memory.known = [waiting(entry, ATTEMPTS_FOR_ONE_INSTANCE - 1, 0)]
+    loop.start()
+    loop.wait_until_empty()
+    loop.close()
+    [failed] = loop.spool.failed("pacs")
+    assert failed.tries == ATTEMPTS_FOR_ONE_INSTANCE
+    [*_, last] = memory.told
+    assert isinstance(last, Tried)
+    assert (last.state, last.tries, last.cause[:4]) == (State.FAILED, failed.tries, "C000")
+
+
+def test_a_due_time_of_another_clock_is_not_waited_for(
+    tmp_path: Path, running: list[Running]
+) -> None:
+    memory = Telling()
+    loop = Running(tmp_path, Scripted(), memory=memory)
+    running.append(loop)
+    [entry] = loop.put("1.1")
+    memory.known = [waiting(entry, 1, time.time() + 1e9)]
+    loop.start()
+    loop.wait_until_empty()
+    loop.close()
+    assert memory.told == [entry.name]
+
+
+def test_where_nothing_fails_nobody_is_told(
+    tmp_path: Path, running: list[Running], index: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = Telling()
+    loop = Running(tmp_path, Scripted(), memory=memory)
+    running.append(loop)
+    loop.put(*(f"1.9.{number}" for number in range(10)))
+    loop.start()
+    loop.wait_until_empty()
+    loop.close()
+    assert memory.told == []
+
+    def query(*_: object, **__: object) -> None:
+        pytest.fail("the index was opened")
+
+    monkeypatch.setattr(sqlite3, "connect", query)
+    real = Running(tmp_path, Scripted(), memory=index)
+    running.append(real)
+    real.put(*(f"1.9.{number}" for number in range(10)))
+    real.start()
+    real.wait_until_empty()
+    real.close()
+    index.close()
+    assert not (real.spool.root / NAME).exists()
+
+
+def test_an_index_of_others_is_not_touched_by_what_is_delivered(
+    tmp_path: Path, running: list[Running], index: Indexer
+) -> None:
+    loop = Running(tmp_path, Scripted(b=[REFUSED]), memory=index)
+    running.append(loop)
+    loop.put("1.1", "1.2")
+    loop.start()
+    loop.wait_until_empty()
+    wait_until(lambda: read(loop.spool.root, "pacs"), "that b failed is known")
+    watched = sqlite3.connect(loop.spool.root / NAME)
+    try:
+        before = watched.execute("PRAGMA data_version").fetchone()
+        loop.put(*(f"1.9.{number}" for number in range(20)))
+        loop.loop.ring()
+        loop.wait_until_empty()
+        loop.close()
+        assert watched.execute("PRAGMA data_version").fetchone() == before
+        assert index._pending == {}
+    finally:
+        watched.close()
+
+
+def nothing(_: Path) -> None:
+    """Leave it missing."""
+
+
+UNUSABLE = {
+    "noise": lambda path: path.write_bytes(bytes(range(256)) * 64),
+    "a folder": lambda path: path.mkdir(),
+    "nothing": nothing,
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_with_an_unusable_index_delivery_goes_on_and_it_is_back(
+    case: str, tmp_path: Path, running: list[Running], index: Indexer
+) -> None:
+    loop = Running(tmp_path, Scripted(a=[REFUSED], b=[NOT_NOW] * 9), memory=index)
+    running.append(loop)
+    loop.loop.backoff = Backoff(3600, 3600)
+    UNUSABLE[case](loop.spool.root / NAME)
+    loop.put("1.1", "1.2", "1.3")
+    loop.start()
+    wait_until(lambda: loop.destination.asked == ["a", "b", "c"], "all were tried")
+
+    def states() -> list[State]:
+        try:
+            return [each.state for each in read(loop.spool.root, "pacs")]
+        except Unusable:
+            return []
+
+    wait_until(lambda: states() == [State.FAILED, State.QUEUED], "the index is back")

@@ -19,8 +19,9 @@ from peers import wait_until
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from node.delivery.archive import Archive
+from node.delivery.attempt import Destination
 from node.delivery.forward import Forward, Manner
-from node.delivery.loop import Destination, Loop
+from node.delivery.loop import Loop
 from node.delivery.schedule import Backoff
 from node.dicom.part10 import FileMeta, encode
 from node.dicom.scan import scan

@@ -1,0 +1,91 @@
+"""One try of one entry on one lane, and what is known afterwards.
+
+The entry is opened once, looked at, and given to the lane. An exception of the lane is logged and
+counts as a failure of that entry, whose association is not used again. Raises OSError where the
+spool cannot be read.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from node.dicom import status
+from node.errors import CannotUnderstand
+from node.model import Blame, Deferred, Delivered, Failed, Outcome
+from node.pixels.stored import StoredInstance, opened
+from node.spool import Entry
+
+log = logging.getLogger(__name__)
+
+
+class Destination(Protocol):
+    """One lane of a loop, used from one thread."""
+
+    name: str
+
+    def begin(self, entries: Iterable[Entry]) -> None:
+        """Hear which entries come next, for instance to negotiate for all of them at once."""
+
+    def deliver(self, entry: Entry, instance: StoredInstance) -> Outcome:
+        """Bring one entry there, which is open as `instance` and is what was written."""
+
+    def close(self) -> None:
+        """Let go of what is held between deliveries; called when there is nothing to do."""
+
+
+class Damaged:
+    """The entry is not what was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came of a try. `byte_count` is that of a file which the lane gave an answer for."""
+
+    outcome: Outcome | Damaged
+    sop_instance_uid: str = ""
+    byte_count: int | None = None
+
+
+def attempt(lane: Destination, entry: Entry) -> Attempt:
+    """Try one entry."""
+    try:
+        with opened(entry.path) as instance:
+            # Every entry was written with a record: one without it is damaged.
+            if instance.meta.record is None or not instance.is_whole():
+                return Attempt(Damaged())
+            return _deliver(lane, entry, instance)
+    except CannotUnderstand:
+        return Attempt(Damaged())
+
+
+def _deliver(lane: Destination, entry: Entry, instance: StoredInstance) -> Attempt:
+    uid = instance.meta.sop_instance_uid
+    try:
+        return Attempt(lane.deliver(entry, instance), uid, len(instance.buffer))
+    except Exception as failure:
+        log.exception("%s: entry %s: unexpected failure", lane.name, entry.name)
+        close(lane)
+        cause = f"unexpected failure: {type(failure).__name__}"
+        return Attempt(Deferred(destination=lane.name, cause=cause, blame=Blame.UNCLEAR), uid)
+
+
+def close(lane: Destination) -> None:
+    """Have a lane let go of what it holds."""
+    try:
+        lane.close()
+    except Exception:
+        log.exception("%s: cannot let go of its association", lane.name)
+
+
+def result_of(outcome: Outcome) -> str:
+    """Return what came of a try in one word of a few: those of `status.Category`, or deferred."""
+    match outcome:
+        case Delivered(status=code):
+            return status.category(code).value
+        case Failed():
+            return status.Category.REFUSED.value
+        case _:
+            return "deferred"
