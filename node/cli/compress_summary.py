@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from node.cli.terminal import Bar, size
+from node.cli.terminal import Bar
 from node.model import KeepReason
 from node.service.rewriting import Broken, NotDicom, Result, Same, Smaller
+from node.words import size
 
 #: These are worth a line for each file: something on this machine is not as it should be.
 _WORTH_A_NOTE = frozenset(

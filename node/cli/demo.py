@@ -21,7 +21,6 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from node.cli.terminal import size
 from node.dicom import status
 from node.dicom.contexts import Wanted, propose
 from node.dicom.identity import Identity, identity_of, scan_any
@@ -37,6 +36,7 @@ from node.settings import (
     SpoolSettings,
     StatusSettings,
 )
+from node.words import size
 
 #: What is sent, and the name in `pydicom.examples` of the file, which is in pydicom's wheel.
 _SAMPLES = {

@@ -22,7 +22,6 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from node.cli.terminal import size
 from node.dicom.uids import name_of
 from node.errors import CannotWrite, InputMissing, NodeError, UsageError
 from node.events import QueueAction
@@ -32,6 +31,7 @@ from node.service.node import open_spool
 from node.service.queues import Count, Done, Listed
 from node.settings import load
 from node.spool import Spool, State
+from node.words import size
 
 app = typer.Typer(help="What waits for destinations, what they refused.", no_args_is_help=True)
 

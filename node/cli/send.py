@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 
 from node.cli.echo import Calling, peer_of
-from node.cli.terminal import Bar, many, progress, size
+from node.cli.terminal import Bar, progress
 from node.delivery.forward import Forward, NotAccepted
 from node.delivery.judging import judge
 from node.dicom.contexts import MOST_CONTEXTS, Proposal, Wanted
@@ -32,6 +32,7 @@ from node.model import Delivered
 from node.pixels.stored import native_syntaxes, opened
 from node.service.tree import find
 from node.spool import Entry, State
+from node.words import many, size
 
 #: Media Storage Directory: a DICOMDIR lists the files beside it and is no instance to send.
 _MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"

@@ -16,7 +16,6 @@ from typing import Annotated, Any
 
 import typer
 
-from node.cli.terminal import many, size
 from node.errors import CannotWrite, PeerUnreachable
 from node.service.doctor import is_running
 from node.service.node import open_spool
@@ -24,6 +23,7 @@ from node.service.queue_counts import QueueCounts
 from node.settings import Settings, load
 from node.settings.values import join_host_port
 from node.spool import State
+from node.words import many, size
 
 _SECONDS = 5.0
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}

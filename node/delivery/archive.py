@@ -57,7 +57,8 @@ class Archive:
         except CannotUnderstand as failure:
             return Failed(destination=self.name, cause=str(failure))
         except OSError as failure:
-            cause = f"{self._directory}: {failure.strerror or failure}"
+            # Its path is left out: the page shows this to whoever may look.
+            cause = f"its folder cannot be written: {failure.strerror or failure}"
             return Deferred(destination=self.name, cause=cause, blame=Blame.DESTINATION)
 
     def close(self) -> None:

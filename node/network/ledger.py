@@ -26,6 +26,7 @@ from node.events import (
 from node.model import Compressed, Origin, Stored
 from node.network.tally import AssociationRecord, Tally, Timing, Volume, volume_of
 from node.network.told import Repeats, StudyCount
+from node.words import many, size
 
 log = logging.getLogger(__name__)
 
@@ -197,21 +198,16 @@ def _log_association(assoc: Any, running: _Running, seconds: float) -> None:
         "megabytes_per_second": round(speed, 1),
         "end": "released" if assoc.is_released else "aborted",
     }
-    log.info(
-        "%s sent %d instances, %d refused, %d compressed, "
-        "%.1f MB -> %.1f MB, ratio %.2f, %.1f s, %.1f MB/s%s",
-        name_of(assoc),
-        volume.instances,
-        running.refused,
-        running.compressed,
-        volume.bytes_in / 1e6,
-        volume.bytes_out / 1e6,
-        ratio,
-        seconds,
-        speed,
-        "" if assoc.is_released else ", aborted",
-        extra={FACTS: facts},
-    )
+    if volume.instances or running.refused:
+        what = (
+            f"{many(volume.instances, 'instance')}, {running.refused:,} refused, "
+            f"{running.compressed:,} compressed, {size(volume.bytes_in)} -> "
+            f"{size(volume.bytes_out)}, ratio {ratio:.2f}, {seconds:.1f} s, {speed:.1f} MB/s"
+        )
+    else:
+        what = f"nothing to keep, {seconds:.1f} s"  # a C-ECHO, say
+    end = "" if assoc.is_released else ", aborted"
+    log.info("%s sent %s%s", name_of(assoc), what, end, extra={FACTS: facts})
 
 
 def _who(assoc: Any) -> dict[str, str]:

@@ -22,8 +22,8 @@ _MENDS: Final = {
     "association limit": "raise limits.associations or limits.associations_per_peer if it may "
     "have more at the same time",
     "the node is stopping": "it may try again in a moment",
-    "not a DICOM request": "another protocol came to this port, or TLS to one without or none to "
-    "one with",
+    "not a DICOM request": "it speaks another protocol, or TLS to a port without it, or none to a "
+    "port with it: see tls.port",
     "no descriptor left": "let the service open more files (LimitNOFILE=), or lower "
     "limits.associations",
 }

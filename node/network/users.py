@@ -23,6 +23,9 @@ from typing import Any, Final
 
 from node.errors import BadConfiguration
 
+_NO_USER: Final = (
+    "it names no user: give the sender one of identity.users, or say identity.required = false"
+)
 #: User Identity Type (PS3.7 Table D.3-14).
 USERNAME, USERNAME_AND_PASSCODE = 1, 2
 
@@ -80,7 +83,7 @@ class Users:
     def objection(self, identity: Identity | None, *, secured: bool) -> str | None:
         """Return why the association is refused, None where it is not."""
         if identity is None:
-            return "it names no user" if self._required else None
+            return _NO_USER if self._required else None
         if identity.kind not in (USERNAME, USERNAME_AND_PASSCODE):
             return f"user identity of type {identity.kind} cannot be checked"
         if identity.kind == USERNAME_AND_PASSCODE and not secured:

@@ -299,7 +299,7 @@ def _tls(settings: Settings) -> Iterator[Finding]:
         yield ok("TLS", f"certificate and key of {name} fit; good until {expiry:%Y-%m-%d}")
     for notice in exposure.notices(settings, expiries, exposure.now()):
         text, _, mend = notice.partition("; ")
-        yield warn("TLS", text, mend or "see [tls] in the README")
+        yield warn("TLS", text, mend)
 
 
 def _audit(settings: Settings) -> Iterator[Finding]:

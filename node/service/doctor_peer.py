@@ -42,6 +42,7 @@ _CLASSES: Final = (
     "1.2.840.10008.5.1.4.1.1.481.2",
     "1.2.840.10008.5.1.4.1.1.88.33",
 )
+_UNREACHABLE: Final = "see that it runs, and listens there; then look at its log, and at firewalls"
 _NATIVE: Final = (EXPLICIT_VR_LE, IMPLICIT_VR_LE)
 
 
@@ -56,7 +57,7 @@ def examine_peer(name: str, peer: Peer, compressed_uid: str) -> Iterator[Finding
     except PeerRefused as failure:
         yield fail(subject, PeerRefused, str(failure), "see the message; then its own log")
     except PeerUnreachable as failure:
-        yield fail(subject, PeerUnreachable, str(failure), "look at its log, and at firewalls")
+        yield fail(subject, PeerUnreachable, str(failure), _UNREACHABLE)
 
 
 def _network(subject: str, peer: Peer) -> Iterator[Finding]:

@@ -55,7 +55,10 @@ def _of_certificates(expiring: Mapping[str, datetime], now: datetime) -> Iterato
                 "refuse us; put a new one in its place and reload"
             )
         elif left < _DAYS_BEFORE:
-            yield f"the certificate of {name} expires in {left} days, on {expiry:%Y-%m-%d}"
+            yield (
+                f"the certificate of {name} expires in {left} days, on {expiry:%Y-%m-%d}; "
+                "put a new one in its place and reload"
+            )
 
 
 def _of_access(settings: Settings) -> Iterator[str]:
@@ -73,7 +76,10 @@ def _of_access(settings: Settings) -> Iterator[str]:
             "AE title proves nothing; give [tls] a certificate where senders can use it"
         )
     elif tls.verify_peer == "off":
-        yield "TLS without client certificates: what a sender calls itself is not proven"
+        yield (
+            "TLS without client certificates: what a sender calls itself is not proven; "
+            'give tls.ca and say verify_peer = "require" where senders have certificates'
+        )
 
 
 def now() -> datetime:

@@ -38,7 +38,10 @@ def association_of(record: logging.LogRecord) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-01-31 12:00:00.123 INFO [3fa9c1] message`, control characters escaped."""
+    """`2026-01-31 12:00:00.123 INFO [3fa9c1] message`, control characters escaped.
+
+    What follows on lines of its own is indented, so that no line but a first begins with a time.
+    """
 
     default_msec_format = "%s.%03d"
 
@@ -46,12 +49,15 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line, and a traceback indented below it where there is one."""
-        line, *trace = super().format(record).split("\n", 1)
+        """Return one line, and below it, indented, a traceback or what else has more lines."""
+        line, *more = super().format(record).split("\n")
         if code := association_of(record):
             line = line.replace(f" {record.levelname} ", f" {record.levelname} [{code}] ", 1)
-        escaped = "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
-        return "\n".join([escaped, *(text.replace("\n", "\n    ") for text in trace)])
+        return "\n".join([_escaped(line), *(f"    {_escaped(text)}" for text in more)])
+
+
+def _escaped(line: str) -> str:
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
 
 
 class JSONFormatter(logging.Formatter):

@@ -189,8 +189,9 @@ def _kind(destination: DiskDestination | NetworkDestination) -> str:
 
 
 def _where(destination: DiskDestination | NetworkDestination) -> str:
+    """Return an address, or that it is a folder: no path leaves this machine (see `Archive`)."""
     if isinstance(destination, DiskDestination):
-        return str(destination.directory)
+        return "folder"
     return str(destination.address)
 
 

@@ -113,7 +113,8 @@ def _down(each: DestinationFacts) -> Problem:
     queue = f"; {_instances(each.queued)} {waits}" if each.queued else ""
     return _act(
         f"destination {each.name} is not answering{queue}",
-        each.last_error or "it is tried again by itself",
+        (f"{each.last_error}; " if each.last_error else "")
+        + f"it is tried again by itself, `dcmpress doctor {each.name}` finds out more",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -400,9 +401,9 @@ def test_a_killed_run_leaves_whole_files(tmp_path, seed):
     expected = pixel_array(CT, raw=True)
     wanted = random.Random(seed).randrange(1, 150)
     command = [sys.executable, "-m", "node", "compress", str(tmp_path), "--in-place", "--jobs", "2"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as process:
         peers.wait_until(lambda: replaced(tmp_path) >= wanted, "some files are replaced")
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # its workers too: one alive would change a file yet
     (tmp_path / ".dcmpress-0123456789abcdef.part").write_bytes(b"left behind")
     files = sorted(tmp_path.glob("*.dcm"))
     assert len(files) == 300

@@ -69,6 +69,13 @@ def test_what_the_unit_forbids_cannot_be_done(tmp_path: Path) -> None:
     ]
 
 
+def test_the_node_begins_where_the_unit_lets_it_write() -> None:
+    """Else it could not make ./received, where the settings name no destination."""
+    unit = UNIT.read_text()
+    [state] = confined.lines_of(unit, "StateDirectory")
+    assert confined.lines_of(unit, "WorkingDirectory") == [f"%S/{state}"]
+
+
 @pytest.mark.parametrize(
     ("syntax", "uid"),
     [

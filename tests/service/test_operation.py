@@ -27,7 +27,7 @@ from node.settings import load
 CT = pydicom.examples.ct
 SENT = re.compile(
     r"INFO \[(?P<code>[0-9a-f]{6})\] TEST@127\.0\.0\.1 sent 3 instances, 0 refused, 3 compressed, "
-    r"0\.1 MB -> 0\.1 MB, ratio \d\.\d\d, \d+\.\d s, \d+\.\d MB/s$",
+    r"\d{3} kB -> \d+\.?\d* kB, ratio \d\.\d\d, \d+\.\d s, \d+\.\d MB/s$",
     re.MULTILINE,
 )
 
