@@ -165,13 +165,21 @@ class Loop:
         """Wait for a ring, but not longer than until there is something to do."""
         with self._changed:
             now = time.monotonic()
-            until = [now + seconds]
-            if self._breaker.circuit is Circuit.OPEN:
-                until = [max(self._breaker.due, now)]
-            elif not self._is_paused and (due := self._work.next_due()) is not None:
-                until.append(due)
+            until = now + seconds if self._may_not_call else self._next_call(now + seconds)
             if self._rings == rings and not self.stop.is_set():
-                self._changed.wait(max(0.0, min(until) - now))
+                self._changed.wait(max(0.0, until - now))
+
+    @property
+    def _may_not_call(self) -> bool:
+        """Tell whether somebody, not the clock, decides when the destination is called again."""
+        is_tried = self._breaker.circuit is Circuit.HALF_OPEN and self._work.is_busy
+        return is_tried or self._is_paused
+
+    def _next_call(self, at_most: float) -> float:
+        if self._breaker.circuit is Circuit.OPEN:
+            return self._breaker.due
+        due = self._work.next_due()
+        return at_most if due is None else min(at_most, due)
 
     def _guarded(self, lane: Destination, batch: list[Entry]) -> None:
         try:
