@@ -249,11 +249,20 @@ def _decode_record(value: bytes, group: bytes) -> Record | None:
         fields = json.loads(value.rstrip(b"\x00 "))
         if fields["format"] != _RECORD_FORMAT or fields["group2"].encode() != _checksum(group):
             return None
-        came = fields["as_received"]
-        as_received = AsReceived(**came) if came is not None else None
-        return Record(sha256=str(fields["sha256"]), as_received=as_received)
+        return Record(sha256=str(fields["sha256"]), as_received=_received(fields["as_received"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _received(came: dict[str, object] | None) -> AsReceived | None:
+    """Return how the data set came; raises TypeError where that is not what we write."""
+    if came is None:
+        return None
+    texts = (came["transfer_syntax_uid"], came["pixel_vr"])
+    numbers = (came["byte_count"], came["crc32"], came["planar_configuration"] or 0)
+    if {type(text) for text in texts} != {str} or {type(number) for number in numbers} != {int}:
+        raise TypeError("a field of a record is of another type")
+    return AsReceived(**came)  # type: ignore[arg-type]
 
 
 def _element(tag: int, vr: bytes, value: bytes) -> bytes:

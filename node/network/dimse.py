@@ -83,11 +83,20 @@ class MessageProvider(MessageSender):
     def cancel_req(self, value: dict[int, C_CANCEL]) -> None:
         self._cancels = value
 
-    def next_message(self, idle_seconds: float | None) -> tuple[int | None, Any]:
-        """Wait for a message; (None, None) if nothing arrives for so long, or something else."""
+    def next_message(
+        self, idle_seconds: float | None, end: float | None = None
+    ) -> tuple[int | None, Any]:
+        """Wait for a message; (None, None) if nothing arrives for so long, or something else, or
+        it is later than `end` of the monotonic clock.
+        """
         dul, waiting = self._assoc.dul, self.msg_queue.queue
         while not waiting:
-            deadline = None if idle_seconds is None else time.monotonic() + idle_seconds
+            now = time.monotonic()
+            if end is not None and now >= end:
+                return None, None
+            deadline = None if idle_seconds is None else now + idle_seconds
+            if end is not None:
+                deadline = end if deadline is None else min(end, deadline)
             if dul.to_user_queue.queue or not dul.pump(deadline):
                 return None, None
         message: tuple[int | None, Any] = waiting.popleft()
@@ -100,13 +109,13 @@ class MessageProvider(MessageSender):
             return (None, None) if self.msg_queue.empty() else self.msg_queue.get()
         return self.get_response(self.dimse_timeout)
 
-    def get_response(self, seconds: float | None) -> Any:
+    def get_response(self, seconds: float | None, end: float | None = None) -> Any:
         """Wait for a message that answers us; serve what the peer asks meanwhile.
 
-        The time begins anew with every PDU.
+        The time begins anew with every PDU, but does not go beyond `end` of the monotonic clock.
         """
         while True:
-            context_id, message = self.next_message(seconds)
+            context_id, message = self.next_message(seconds, end)
             is_report = isinstance(message, N_EVENT_REPORT) and message.is_valid_request
             if not is_report and not isinstance(message, Refused):
                 return context_id, message

@@ -15,6 +15,7 @@ back.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeGuard, cast
@@ -157,8 +158,10 @@ def _is_file(source: FileSlice | Iterable[Buffer]) -> TypeGuard[FileSlice]:
 
 
 def _await_response(assoc: NodeAssociation, message_id: int, seconds: float) -> StoreResponse:
+    # One time for the whole answer: a peer that says other things all the while has not answered.
+    end = time.monotonic() + seconds
     while True:
-        context_id, response = assoc.dimse.get_response(seconds)
+        context_id, response = assoc.dimse.get_response(seconds, end)
         if response is None:
             assoc._settle()
             _require_established(assoc)

@@ -194,6 +194,11 @@ class _Actor:
         if deed == "wrong message id":
             self.respond(context_id, message_id + 7, 0)
             return True
+        if deed == "wrong message ids":
+            with contextlib.suppress(OSError):
+                while not self.scp.over.wait(0.02):
+                    self.respond(context_id, message_id + 7, 0)
+            return False
         if deed == "no status":
             self.respond(context_id, message_id, None)
             return True

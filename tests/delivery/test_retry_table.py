@@ -210,7 +210,7 @@ def test_a_destination_that_is_down_for_long_has_nothing_set_aside(start: Start)
 PASSING = [
     *("abort before data", "abort in data", "cut in data"),
     *("abort after", "close after", "reset after", "silent", "garbage", "endless"),
-    *("wrong message id", "no status"),
+    *("wrong message id", "wrong message ids", "no status"),
     *(0xA700, 0xA7FF, 0xC000, 0xC123, 0xCFFF, 0x0110, 0x4711, 0xFE00),
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from dataclasses import replace
+from typing import Any
 
 import instances
 import pydicom
@@ -224,3 +225,23 @@ def test_a_record_that_nests_without_end_is_none() -> None:
         )
     )
     assert part10.decode(made)[0].record is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"transfer_syntax_uid": 5},
+        {"pixel_vr": None},
+        {"byte_count": "many"},
+        {"byte_count": True},
+        {"crc32": [1]},
+        {"planar_configuration": "1"},
+    ],
+)
+def test_a_record_with_fields_of_other_types_is_none(wrong: dict[str, Any]) -> None:
+    assert FULL.record is not None
+    assert FULL.record.as_received is not None
+    came = replace(FULL.record.as_received, **wrong)
+    forged = replace(FULL.record, as_received=came)
+    header = part10.encode(replace(FULL, record=forged))
+    assert part10.decode(header)[0].record is None
