@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from typing import Final
+from typing import Any, Final
 
 from pydicom.uid import UID
 
@@ -90,12 +90,18 @@ def _handshake(subject: str, peer: Peer, connection: socket.socket) -> Finding:
         raise PeerUnreachable(f"TLS: {failure.strerror or failure}") from failure
     with closing(secured):
         cipher = secured.cipher()
-        expires = (secured.getpeercert() or {}).get("notAfter", "?")
-        return ok(
-            subject,
-            f"{secured.version()} with {cipher[0] if cipher else '?'} in {_since(began)}; "
-            f"its certificate is good until {expires}",
-        )
+        certificate: dict[str, Any] = secured.getpeercert() or {}
+        how = f"{secured.version()} with {cipher[0] if cipher else '?'} in {_since(began)}"
+        who = f"{_name(certificate.get('subject', ()))}, issued by "
+        who += _name(certificate.get("issuer", ()))
+        until = certificate.get("notAfter", "?")
+        return ok(subject, f"{how}; its certificate is {who}, good until {until}")
+
+
+def _name(distinguished: Iterable[Iterable[tuple[str, str]]]) -> str:
+    """Return a distinguished name as the ssl module gives it, in a line."""
+    parts = (f"{kind}={value}" for part in distinguished for kind, value in part)
+    return ", ".join(parts) or "without a name"
 
 
 def _association(subject: str, peer: Peer, compressed_uid: str) -> Iterator[Finding]:

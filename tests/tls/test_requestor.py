@@ -20,6 +20,7 @@ from tls.certificates import LONG_AGO, Authority, Pair
 from node.errors import PeerUnreachable
 from node.network.store_scu import Peer, connect
 from node.network.tls import TLS
+from node.service.doctor_peer import examine_peer
 from node.service.node import Node
 
 
@@ -201,3 +202,13 @@ def test_an_archive_that_lost_its_certificate_gets_nothing_and_later_everything(
         context.load_cert_chain(right.certificate, right.key)
         wait_until(lambda: node.progress["pacs"].delivered == 1, "forwarded")
         assert received == [str(ds.SOPInstanceUID)]
+
+
+def test_doctor_says_whose_certificate_it_is(authority: Authority, own: Pair) -> None:
+    theirs = authority.issue("127.0.0.1", common_name="pacs")
+    tls = TLS(certificate=own.certificate, key=own.key, ca=authority.file, name="127.0.0.1")
+    with archive(context_of(authority, theirs)) as (port, _):
+        findings = list(examine_peer("pacs", whom(port, tls), ""))
+    [said] = [finding.text for finding in findings if "TLSv1" in finding.text]
+    assert "commonName=pacs, issued by organizationName=trustme" in said
+    assert "good until" in said
