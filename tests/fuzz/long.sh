@@ -1,30 +1,36 @@
 #!/bin/sh
-# Run every fuzz target for SECONDS (default 600 each), one after the other, C first.
+# Run every fuzz target for SECONDS (default 600 each), JOBS at a time (default 1).
 #
-#     tests/fuzz/long.sh [SECONDS]
+#     tests/fuzz/long.sh [SECONDS [JOBS]]
 #
-# Prints the number of executions of each. Ends with another code than 0 on the first find, after
+# Prints the number of executions of each. Ends with another code than 0 after a find, having shown
 # what the target said; the input that did it is in $TMPDIR (/tmp) as fuzz-TARGET-crash-*, and
 # `python tests/fuzz/TARGET.py FILE` runs it again.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-seconds=${1:-600}
 python=${PYTHON:-$here/../../.venv/bin/python}
 temporary=${TMPDIR:-/tmp}
+
+if [ "${1:-}" != one ]; then
+    printf '%s\n' "$here/run_c.sh" "$here"/fuzz_*.py |
+        xargs -n 1 -P "${2:-1}" "$0" one "${1:-600}"
+    exit
+fi
+
+seconds=$2
+target=$3
+name=$(basename "$target" .py)
+if [ "$name" = run_c.sh ]; then
+    exec "$target" "$seconds"
+fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-
-echo "rle_fuzz.c"
-"$here/run_c.sh" "$seconds"
-for target in "$here"/fuzz_*.py; do
-    name=$(basename "$target" .py)
+if "$python" "$target" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=4096 \
+    -artifact_prefix="$temporary/fuzz-$name-" >"$log" 2>&1; then
+    sed -n "s/^Done \([0-9]*\) runs.*/$name, executions: \1/p" "$log"
+else
     echo "$name"
-    if "$python" "$target" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=4096 \
-        -artifact_prefix="$temporary/fuzz-$name-" >"$log" 2>&1; then
-        sed -n 's/^Done \([0-9]*\) runs.*/executions: \1/p' "$log"
-    else
-        tail -n 60 "$log"
-        exit 1
-    fi
-done
+    tail -n 60 "$log"
+    exit 1
+fi
