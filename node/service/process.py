@@ -104,8 +104,9 @@ class Delivering:
     """The work of the deliverer."""
 
     def __init__(self, settings: Settings, bell: Bell) -> None:
-        # What waits here is safe; who sends is waiting for an answer.
-        os.nice(DELIVERER_NICENESS)
+        # What waits here is safe; who sends is waiting for an answer. It is not worth failing for.
+        with contextlib.suppress(OSError):
+            os.nice(DELIVERER_NICENESS)
         trail = open_trail(settings)
         self._deliverer = Deliverer(settings, open_spool(settings), bell, trail, trail.record)
         self._deliverer.start()
