@@ -95,6 +95,7 @@ def send_store(
         _send_data_set(assoc, window, source, progress_seconds)
     except TimeoutError as error:
         # An A-ABORT would wait behind what the peer does not take.
+        assoc.dul.lose_connection()
         assoc.kill()
         raise PeerTooSlow(f"{assoc.peer_name}: {error}") from error
     return _await_response(assoc, message_id, response_seconds)
