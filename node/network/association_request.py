@@ -32,6 +32,8 @@ TRANSFER_SYNTAX: Final = 0x40
 USER_INFORMATION: Final = 0x50
 MAXIMUM_LENGTH: Final = 0x51
 USER_IDENTITY: Final = 0x58
+#: Items of which a request has one (PS3.8 Table 9-11).
+_ONCE: Final = frozenset({APPLICATION_CONTEXT, USER_INFORMATION})
 #: User information sub-items that a requestor may send (PS3.7 D.3.3).
 _USER_ITEMS: Final = frozenset({0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58})
 #: Maximum length, implementation class UID and version name.
@@ -81,7 +83,11 @@ def readable_by_pynetdicom(body: bytes, secured: bool) -> JudgedRequest:
     contexts: dict[int, int] = {}
     application_context = b""
     is_plain = True
+    seen: set[int] = set()
     for kind, value in items(body[ASSOCIATE_FIXED_BYTES:]):
+        if kind in _ONCE and kind in seen:
+            raise _invalid(f"item {kind:02X} is there twice")
+        seen.add(kind)
         if kind == APPLICATION_CONTEXT:
             application_context = value.rstrip(b"\0 ")
             value = DICOM_APPLICATION_CONTEXT

@@ -56,6 +56,7 @@ def seeds() -> list[bytes]:
         associate_rq()[6:],
         associate_rq(context(1), user=user(more=item(0x58, b"\x02\1\0\1u\0\1p")))[6:],
         associate_rq(*[context(n) for n in range(1, 256, 2)])[6:],
+        associate_rq(*[item(0x10, b"")] * 5)[6:],
     ]
     found = [store_rq(), echo_rq(), command_set(us(0x0100, 0x8001), us(0x0120, 1), us(0x0900, 0))]
     return [b"\0" + data for data in found] + [b"\1" + body for body in bodies]

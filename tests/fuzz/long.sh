@@ -3,6 +3,7 @@
 #
 #     tests/fuzz/long.sh [SECONDS [JOBS]]
 #
+# SEED, if set, is where the chance of each starts: the same code is then given the same inputs.
 # Prints the number of executions of each. Ends with another code than 0 after a find, having shown
 # what the target said; the input that did it is in $TMPDIR (/tmp) as fuzz-TARGET-crash-*, and
 # `python tests/fuzz/TARGET.py FILE` runs it again.
@@ -11,6 +12,8 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-$here/../../.venv/bin/python}
 temporary=${TMPDIR:-/tmp}
+seed=${SEED:-0} # for libFuzzer 0 is "another one each time"
+[ "$seed" = 0 ] || export PYTHONHASHSEED="$seed"
 
 if [ "${1:-}" != one ]; then
     printf '%s\n' "$here/run_c.sh" "$here"/fuzz_*.py |
@@ -26,7 +29,7 @@ if [ "$name" = run_c.sh ]; then
 fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-if "$python" "$target" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=4096 \
+if "$python" "$target" -seed="$seed" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=4096 \
     -artifact_prefix="$temporary/fuzz-$name-" >"$log" 2>&1; then
     sed -n "s/^Done \([0-9]*\) runs.*/$name, executions: \1/p" "$log"
 else

@@ -140,6 +140,16 @@ REQUESTS = [
     ),
     Row("context ID is even", [associate_rq(context(2))], [abort(2, 6)]),
     Row("context ID is 0", [associate_rq(context(0))], [abort(2, 6)]),
+    Row(
+        "application context is there twice",
+        [associate_rq(item(0x10, b""), context(1))],
+        [abort(2, 6)],
+    ),
+    Row(
+        "user information is there twice",
+        [associate_rq(context(1), user_information())],
+        [abort(2, 6)],
+    ),
     Row("context ID is there twice", [associate_rq(context(1), context(1))], [abort(2, 6)]),
     Row(
         "no context: accept, then idle",
