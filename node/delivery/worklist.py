@@ -1,7 +1,8 @@
 """Which entry of a queue is tried next: order, tries, what waits. No disk, clock or lock.
 
 Entries are lent in the order of the queue, first those that have not failed, then those whose own
-back-off is over. A borrower settles each entry, puts it off, or gives it back. What is remembered
+back-off is over. One that failed once keeps its place: it may only have been under way when the
+destination went. A borrower settles each entry, puts it off, or gives it back. What is remembered
 is bounded by the entries that failed and the ones that are lent; the queue itself is read on as
 it is needed.
 """
@@ -46,6 +47,8 @@ class Worklist:
     _lent: set[str] = field(default_factory=set)
     #: By name of entry: those that failed alone.
     _waiting: dict[str, _Waiting] = field(default_factory=dict)
+    #: Those of them that failed once, in that order.
+    _once: dict[str, _Waiting] = field(default_factory=dict)
     #: Entries that failed alone since the last one got through.
     _failing: set[str] = field(default_factory=set)
 
@@ -65,6 +68,26 @@ class Worklist:
 
     def borrow(self, now: float, most: int, queued: Callable[[], Iterator[Entry]]) -> list[Entry]:
         """Return entries to be tried now; `queued` lists the queue from its beginning."""
+        first = self._once_more(now)
+        self._lent.update(entry.name for entry in first)
+        others = self._others(now, max(1, most - len(first)), queued)
+        self._lent.update(entry.name for entry in others)
+        return first + others
+
+    def _once_more(self, now: float) -> list[Entry]:
+        """Return the first of those that failed once, when it is due.
+
+        One at a time, and none while it is unclear whether the destination fails: those behind
+        them are not to wait for entries that nobody takes.
+        """
+        if len(self._failing) >= FAILURES_OF_A_DESTINATION:
+            return []
+        for name, one in self._once.items():
+            if one.due <= now and name not in self._lent:
+                return [one.entry]
+        return []
+
+    def _others(self, now: float, most: int, queued: Callable[[], Iterator[Entry]]) -> list[Entry]:
         batch = self._returned[:most]
         del self._returned[:most]
         if not batch and self._reading is not None:
@@ -72,7 +95,6 @@ class Worklist:
         if not batch:
             self._reading = queued()
             batch = self._read(most) or self._due(now, most)
-        self._lent.update(entry.name for entry in batch)
         return batch
 
     def _read(self, most: int) -> list[Entry]:
@@ -110,6 +132,7 @@ class Worklist:
         """Forget an entry that has left the queue; tell whether it had failed before."""
         self._lent.discard(entry.name)
         had_failed = self._waiting.pop(entry.name, None) is not None
+        self._once.pop(entry.name, None)
         self._failing.discard(entry.name)
         if delivered:
             self._failing.clear()
@@ -124,7 +147,12 @@ class Worklist:
         """
         self._failing.add(entry.name)
         is_destination = len(self._failing) >= FAILURES_OF_A_DESTINATION
-        waiting = self._waiting.setdefault(entry.name, _Waiting(entry, self.delivered))
+        if entry.name in self._waiting:
+            self._once.pop(entry.name, None)
+        else:
+            self._waiting[entry.name] = _Waiting(entry, self.delivered)
+            self._once[entry.name] = self._waiting[entry.name]
+        waiting = self._waiting[entry.name]
         others_got_through = self.delivered > waiting.delivered_before
         is_certain = blame is Blame.INSTANCE or (
             blame is Blame.UNCLEAR and others_got_through and not is_destination
