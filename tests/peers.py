@@ -30,7 +30,7 @@ from node.network.store_scu import Peer, StoreSCU, connect
 #: Without TCP_NODELAY DCMTK waits 40 ms for an acknowledgement in every exchange.
 ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
 #: A peer that takes longer has failed.
-PATIENCE = 30.0
+PATIENCE = 90.0
 #: The AE title of every node and every downstream here.
 NODE, MODALITY, DOWNSTREAM = "DCMPRESS", "MODALITY", "DOWNSTREAM"
 
