@@ -33,6 +33,7 @@ from node.network.prototype import Prototype
 from node.network.services import serve_request
 from node.network.tls import identities
 from node.network.upper_layer import UpperLayer
+from node.network.watched import Watched, copy_of, watched
 
 if TYPE_CHECKING:
     from node.network.association_request import JudgedRequest
@@ -112,7 +113,6 @@ class NodeAssociation(Association):
         self._accepted_cx = {}
         self._rejected_cx = []
         self.network_timeout_response = "A-ABORT"
-        self._handlers = {}
         self._bind_defaults()
         self._kill = self._started_dul = False
         self._reactor_checkpoint = _NOBODY_WAITS
@@ -134,7 +134,25 @@ class NodeAssociation(Association):
 
     def _bind_defaults(self) -> None:
         """Bind nothing but what intervention events need: no log line per PDU."""
-        self._handlers.update(_DEFAULT_HANDLERS)
+        self.share(_DEFAULT_HANDLERS, Watched())
+
+    def share(self, handlers: dict[Any, Any], of_them: Watched) -> None:
+        """Have the handlers that others have too, until `bind` makes them its own."""
+        self._handlers, self.watched = handlers, of_them
+
+    def bind(
+        self, event: evt.EventType, handler: Callable[..., Any], args: list[Any] | None = None
+    ) -> None:
+        """Bind `handler` to `event`, for this association alone."""
+        self._handlers = copy_of(self._handlers)
+        super().bind(event, handler, args)
+        self.watched = watched(self._handlers)
+
+    def unbind(self, event: evt.EventType, handler: Callable[..., Any]) -> None:
+        """Undo `bind`."""
+        self._handlers = copy_of(self._handlers)
+        super().unbind(event, handler)
+        self.watched = watched(self._handlers)
 
     @property
     def peer_name(self) -> str:

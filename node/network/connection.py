@@ -17,7 +17,7 @@ from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocke
 from node.network.line import Line
 
 if TYPE_CHECKING:
-    from pynetdicom.association import Association
+    from node.network.association import NodeAssociation
 
 
 class Connection(Line, AssociationSocket):
@@ -26,13 +26,13 @@ class Connection(Line, AssociationSocket):
     # pynetdicom's initialiser creates and binds sockets of its own: not called.
     def __init__(
         self,
-        assoc: Association,
+        assoc: NodeAssociation,
         connected: socket.socket | None = None,
         tls: tuple[ssl.SSLContext, str] | None = None,
         local_address: tuple[str, int] | None = None,
     ) -> None:
         Line.__init__(self, connected)
-        self._assoc = assoc
+        self._assoc: NodeAssociation = assoc
         self._is_connected = connected is not None
         self._ready = threading.Event()
         self._tls_args = tls
@@ -82,7 +82,7 @@ class Connection(Line, AssociationSocket):
         except OSError:
             self.event_queue.put("Evt17")
             return
-        if evt.EVT_DATA_SENT in self.assoc._handlers:
+        if self._assoc.watched.data_sent:
             evt.trigger(self.assoc, evt.EVT_DATA_SENT, {"data": bytestream})
 
     def _shutdown_socket(self) -> None:

@@ -235,7 +235,7 @@ class MessageProvider(MessageSender):
             self.msg_queue.put((message.context_id, refused))
             return True
         try:
-            if evt.EVT_DIMSE_RECV in self._assoc._handlers:
+            if self._assoc.watched.message_received:
                 self._announce(message)
             context = self._assoc._accepted_cx[message.context_id]
             primitive = primitive_of(message, data, context)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from pynetdicom import evt
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.pdu_primitives import P_DATA
@@ -52,7 +51,7 @@ class MessageSender(DIMSEServiceProvider):
             simple is None
             or primitive.MessageIDBeingRespondedTo is None
             or getattr(primitive, "OffendingElement", None) is not None
-            or evt.EVT_DIMSE_SENT in self._assoc._handlers
+            or self._assoc.watched.message_sent
         ):
             super().send_msg(primitive, context_id)
             return
@@ -73,7 +72,7 @@ class MessageSender(DIMSEServiceProvider):
         self, request: C_STORE, context_id: int, status: int, comment: str
     ) -> None:
         """Answer a C-STORE request."""
-        if evt.EVT_DIMSE_SENT in self._assoc._handlers:
+        if self._assoc.watched.message_sent:
             response = C_STORE()
             response.MessageIDBeingRespondedTo = request.MessageID
             response.AffectedSOPClassUID = request.AffectedSOPClassUID

@@ -18,7 +18,7 @@ import socket
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -36,6 +36,7 @@ from node.network.connection import Connection
 from node.network.doorman import LOCAL_LIMIT_EXCEEDED, TEMPORARY_CONGESTION, Doorman
 from node.network.limits import Limits
 from node.network.prototype import Prototype, numeric
+from node.network.watched import copy_of, watched
 from node.network.workers import Workers
 
 Address: TypeAlias = tuple[str, int]
@@ -78,10 +79,7 @@ class AssociationHandler(RequestHandler):
         assoc.tls = server.ssl_context
         assoc.set_socket(Connection(assoc, self.request))
         assoc.requestor.address_info = numeric(*self.client_address[:2])
-        assoc._handlers = {
-            event: list(bound) if isinstance(bound, list) else bound
-            for event, bound in server._handlers.items()
-        }
+        assoc.share(server.handlers, server.watched)
         return assoc
 
 
@@ -122,8 +120,23 @@ class Server(AssociationServer):
             ssl_context is not None,
             self._admit,
             # Only a socket that was handed over may be that of other processes too.
-            busy=(lambda: 0) if listening is None else (lambda: self.active),
+            busy=(lambda: 0) if listening is None else (lambda: self.busy),
         )
+
+    def bind(
+        self, event: evt.EventType, handler: Callable[..., Any], args: list[Any] | None = None
+    ) -> None:
+        """Bind `handler` to `event`, for the associations that run and those to come."""
+        super().bind(event, handler, args)
+        self._note_handlers()
+
+    def unbind(self, event: evt.EventType, handler: Callable[..., Any]) -> None:
+        """Undo `bind`."""
+        super().unbind(event, handler)
+        self._note_handlers()
+
+    def _note_handlers(self) -> None:
+        self.handlers, self.watched = copy_of(self._handlers), watched(self._handlers)
 
     def _bind_defaults(self) -> None:
         """Bind nothing but what intervention events need: no log line per PDU."""
@@ -180,6 +193,12 @@ class Server(AssociationServer):
     def active(self) -> int:
         """Return how many associations run."""
         return len(self._running)
+
+    @property
+    def busy(self) -> int:
+        """Return how many associations have something to do still: one that is over has not."""
+        with self._changed:
+            return sum(not (assoc.is_released or assoc.is_aborted) for assoc in self._running)
 
     @property
     def waiting(self) -> int:

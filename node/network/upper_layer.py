@@ -38,7 +38,6 @@ LOGGER = logging.getLogger(__name__)
 
 #: The association is over; at most the connection is left (PS3.8 Table 9-10).
 _OVER: Final = frozenset({"Sta1", "Sta13"})
-_PER_PDU: Final = frozenset({evt.EVT_PDU_RECV, evt.EVT_DATA_RECV, evt.EVT_FSM_TRANSITION})
 #: Message control header of the last, here only, fragment of a command set (PS3.8 E.2).
 _LAST_COMMAND: Final = 3
 _ACSE_PRIMITIVES: Final = (A_ASSOCIATE, A_RELEASE, A_ABORT, A_P_ABORT)
@@ -142,11 +141,6 @@ class UpperLayer(DULServiceProvider):
             self._run()
         return True
 
-    @property
-    def _observed(self) -> bool:
-        """Tell whether somebody wants to see every PDU."""
-        return not _PER_PDU.isdisjoint(self._assoc._handlers)
-
     def pump_what_is_there(self) -> None:
         """Let the table act on PDUs that have arrived, until a message waits to be served."""
         while (
@@ -201,7 +195,7 @@ class UpperLayer(DULServiceProvider):
         state = self.state_machine.current_state
         reader = self._reader or self._reader_of_now()
         try:
-            if state == "Sta6" and not self._observed:
+            if state == "Sta6" and not self._assoc.watched.pdu_received:
                 return self._transfer(reader, deadline)
             pdu_type, body = reader.read(deadline, state == "Sta2")
             if pdu_type == pdu_reader.P_DATA_TF and state in ("Sta6", "Sta7"):
@@ -232,7 +226,7 @@ class UpperLayer(DULServiceProvider):
         return "Evt15"
 
     def _indicate_data(self, body: memoryview) -> str:
-        if self._observed:
+        if self._assoc.watched.pdu_received:
             self._decode_pdu(bytearray(_whole(pdu_reader.P_DATA_TF, body)))
         self._recv_pdu.put(cast(Any, DataTransfer(body)))
         return "Evt10"
@@ -244,7 +238,7 @@ class UpperLayer(DULServiceProvider):
             return "Evt10"  # not in Sta6: AA-8, and the PDU is not looked at
         if pdu_type == pdu_reader.A_ASSOCIATE_RQ:
             return self._indicate_request(body) if self._awaits_request else "Evt6"
-        if pdu_type == pdu_reader.A_RELEASE_RQ and not self._observed:
+        if pdu_type == pdu_reader.A_RELEASE_RQ and not self._assoc.watched.pdu_received:
             self._recv_pdu.put(cast(Any, ReleaseRequest))
             return "Evt12"
         try:
@@ -267,7 +261,7 @@ class UpperLayer(DULServiceProvider):
         judge = judged_pdu if self.assoc.answers is None else self.assoc.answers.judged_pdu
         try:
             pdu = judge(bytes(body), self.connection.is_tls)
-            if self._observed:
+            if self._assoc.watched.pdu_received:
                 self._decode_pdu(bytearray(_whole(pdu_reader.A_ASSOCIATE_RQ, pdu.judged.body)))
         except InvalidPDU:
             raise
@@ -282,7 +276,7 @@ class UpperLayer(DULServiceProvider):
     def send_accept(self, primitive: A_ASSOCIATE, encoded: bytes) -> None:
         """Send an A-ASSOCIATE-AC that was encoded before: what AE-7 does, Sta3 to Sta6."""
         state = self.state_machine.current_state
-        if self._observed_sending or TRANSITION_TABLE.get(("Evt7", state)) != "AE-7":
+        if self._assoc.watched.pdu_sent or TRANSITION_TABLE.get(("Evt7", state)) != "AE-7":
             self.send_pdu(primitive)
             return
         evt.trigger(self.assoc, evt.EVT_ACSE_SENT, {"primitive": primitive})
@@ -290,15 +284,11 @@ class UpperLayer(DULServiceProvider):
         self.state_machine.transition("Sta6")
         self._run()
 
-    @property
-    def _observed_sending(self) -> bool:
-        return self._observed or evt.EVT_PDU_SENT in self.assoc._handlers
-
     def _send(self, pdu: Any) -> None:
         if isinstance(pdu, A_ABORT_RQ) and self._abort is not None:
             pdu.source, pdu.reason_diagnostic = self._abort
         self.connection.send(pdu.encode())
-        if evt.EVT_PDU_SENT in self.assoc._handlers:
+        if self._assoc.watched.pdu_sent:
             evt.trigger(self.assoc, evt.EVT_PDU_SENT, {"pdu": pdu})
 
     def command_pdu(self, context_id: int, encoded: bytes) -> bytes | None:
@@ -307,7 +297,7 @@ class UpperLayer(DULServiceProvider):
         Without the three objects that a P-DATA primitive is on its way out.
         """
         state = self.state_machine.current_state
-        if self._observed_sending or TRANSITION_TABLE.get(("Evt9", state)) != "DT-1":
+        if self._assoc.watched.pdu_sent or TRANSITION_TABLE.get(("Evt9", state)) != "DT-1":
             return None
         length = len(encoded)
         header = pdu_reader.FRAGMENT.pack(

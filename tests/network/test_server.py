@@ -239,6 +239,19 @@ def test_two_servers_on_one_inherited_socket(serve) -> None:
         echo_works(second)
 
 
+def test_an_association_that_is_over_counts_no_more_where_processes_share_the_work(serve) -> None:
+    """Its peer may ask for the next one before we have seen it close: that is no reason to wait."""
+    server = serve(limits=Limits(close_seconds=300))
+    with RawPeer(server.address) as peer:
+        peer.send([associate_rq()])
+        assert peer.receive() == ACCEPTED
+        assert server.busy == 1
+        peer.send([RELEASE_RQ])
+        assert peer.receive() == "A-RELEASE-RP"
+        wait_until(lambda: server.busy == 0, "over")
+        assert server.active == 1
+
+
 #: A process that listens on an inherited socket; its C-ECHO status tells which one answered.
 _PROCESS = """
 import socket, sys, threading
