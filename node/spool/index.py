@@ -5,7 +5,9 @@ only what it says. It has a row for entries that failed at least once, the lates
 One process writes it (`Index`, for `indexer`), any may read it (`read`) meanwhile or later; a row
 may speak of an entry that is no longer there.
 
-Raises `Unusable` for whatever is wrong with the file. Nothing in it is synced.
+Raises `Unusable` for whatever is wrong with the file, before anything in it is trusted: it has to
+be a file of bounded size with no pipe beside it, and in its schema our table and nothing else: a
+view or a trigger is a program of whoever put it there. Nothing in it is synced.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import math
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -34,8 +37,18 @@ _CAUSE = 300
 #: How long somebody else's lock is waited for, in seconds.
 _BUSY_SECONDS = 0.2
 _WAL_BYTES = 1 << 20
+#: A larger file is not ours: `ROWS` of the longest rows are 40 MB.
+_FILE_BYTES = 64 << 20
+#: A longer row is not ours either.
+_ROW_BYTES = 8192
+#: Tries of an entry that are told apart.
+_MOST_TRIES = 1 << 31
+#: Reading it takes milliseconds; pages that refer to each other could keep SQLite for ever.
+_READ_SECONDS = 10.0
+#: How often that is looked at, in instructions of SQLite's.
+_INSTRUCTIONS = 100_000
 
-_TABLE = """
+_TABLE = """\
 CREATE TABLE tried (
     destination TEXT NOT NULL,
     name TEXT NOT NULL,
@@ -88,11 +101,15 @@ def read(root: Path, destination: str) -> list[Tried]:
     if not os.path.lexists(path):
         return []
     try:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS
-        )
+        _found(path)
+        connection = _connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         with contextlib.closing(connection):
-            _require_format(_version(connection))
+            until = time.monotonic() + _READ_SECONDS
+            connection.set_progress_handler(lambda: time.monotonic() > until, _INSTRUCTIONS)
+            connection.execute("BEGIN")
+            if _is_empty(connection):
+                return []  # it is being made
+            _require_ours(connection)
             return [_tried(row) for row in connection.execute(_READ, (destination, ROWS))]
     except (sqlite3.Error, OSError, ValueError, TypeError, OverflowError) as failure:
         raise Unusable(str(failure)) from failure
@@ -106,7 +123,7 @@ def _tried(row: tuple[object, ...]) -> Tried:
         destination=str(destination),
         name=str(name),
         state=State(str(state)),
-        tries=max(0, tries),
+        tries=min(max(0, tries), _MOST_TRIES),
         due=due,
         cause=str(cause),
         sop_instance_uid=str(uid),
@@ -122,15 +139,13 @@ class Index:
             with contextlib.suppress(FileExistsError):
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
                 os.close(os.open(self._path, flags, FILE_MODE))
-            self._found()
-            self._connection = sqlite3.connect(
-                self._path, timeout=_BUSY_SECONDS, isolation_level=None
-            )
+            _found(self._path)
+            self._connection = _connect(str(self._path))
         except (sqlite3.Error, OSError) as failure:
             raise Unusable(str(failure)) from failure
         try:
             self._prepare()
-            self._left = self._found()
+            self._left = _found(self._path)
         except BaseException:
             self.close()
             raise
@@ -139,16 +154,16 @@ class Index:
         """Write what changed, all or nothing; the oldest rows above `ROWS` go."""
         try:
             # SQLite would go on for long with what it remembers of a file.
-            if self._found() != self._left:
+            if _found(self._path) != self._left:
                 raise Unusable("somebody else has changed it")
             connection = self._connection
             connection.execute("BEGIN IMMEDIATE")
-            _require_format(_version(connection))
+            _require_ours(connection)
             connection.executemany(_NOTE, (_row(each) for each in changes.values() if each))
             connection.executemany(_FORGET, (key for key, each in changes.items() if not each))
             connection.execute(_BOUND, (ROWS,))
             connection.execute("COMMIT")
-            self._left = self._found()
+            self._left = _found(self._path)
         except (sqlite3.Error, OSError, UnicodeError, OverflowError) as failure:
             raise Unusable(str(failure)) from failure
 
@@ -157,28 +172,18 @@ class Index:
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
 
-    def _found(self) -> tuple[int, ...]:
-        """Return which file it is and when it was changed; SQLite writes beside it for a while."""
-        try:
-            found = os.lstat(self._path)
-        except OSError as failure:
-            raise Unusable(str(failure)) from failure
-        if not stat.S_ISREG(found.st_mode):
-            raise Unusable("it is not a file")
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
     def _prepare(self) -> None:
         try:
             connection = self._connection
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-            if not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            if _is_empty(connection):
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute(_TABLE)
                 connection.execute(f"PRAGMA user_version = {FORMAT}")
                 connection.execute("COMMIT")
-            _require_format(_version(connection))
+            _require_ours(connection)
             if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise Unusable("it is damaged")
         except (sqlite3.Error, UnicodeError) as failure:
@@ -190,10 +195,40 @@ def _row(tried: Tried) -> tuple[object, ...]:
     return destination, name, state.value, tries, float(due), cause[:_CAUSE], uid
 
 
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+def _connect(database: str, *, uri: bool = False) -> sqlite3.Connection:
+    connection = sqlite3.connect(database, timeout=_BUSY_SECONDS, isolation_level=None, uri=uri)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _ROW_BYTES)
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
 
 
-def _require_format(version: int) -> None:
+def _found(path: Path) -> tuple[int, ...]:
+    """Return which file it is and when it was changed; SQLite writes beside it for a while."""
+    try:
+        found = os.lstat(path)
+        for ending in COMPANIONS:
+            with contextlib.suppress(FileNotFoundError):
+                # To open a pipe would be to wait for whoever writes to it.
+                if not stat.S_ISREG(os.lstat(f"{path}{ending}").st_mode):
+                    raise Unusable(f"what lies beside it as {ending} is not a file")
+    except OSError as failure:
+        raise Unusable(str(failure)) from failure
+    if not stat.S_ISREG(found.st_mode):
+        raise Unusable("it is not a file")
+    if found.st_size > _FILE_BYTES:
+        raise Unusable("it is too large")
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+
+
+def _require_ours(connection: sqlite3.Connection) -> None:
+    """Raise where the file has another format, or more or other things than our table."""
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version != FORMAT:
         raise Unusable(f"it has format {version}, not {FORMAT}")
+    schema = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
+    if connection.execute(schema).fetchmany(2) != [("table", "tried", _TABLE)]:
+        raise Unusable("it has another table")

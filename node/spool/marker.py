@@ -14,6 +14,7 @@ from pathlib import Path
 
 from node.errors import CannotWrite
 from node.spool.durable import Disk
+from node.spool.reading import read_small
 from node.spool.states import State
 
 NAME = "spool.json"
@@ -41,11 +42,13 @@ def make(root: Path, disk: Disk) -> None:
 def identity(root: Path) -> str:
     """Return the identity of the spool at `root`."""
     try:
-        marker = json.loads((root / NAME).read_text("utf-8"))
+        marker = json.loads(read_small(root / NAME))
     except OSError as failure:
         raise _unusable(root, failure) from failure
-    except ValueError as failure:
+    except (ValueError, RecursionError) as failure:
         raise CannotWrite(f"{root / NAME} is damaged: restore it") from failure
+    if not isinstance(marker, dict):
+        raise CannotWrite(f"{root / NAME} is damaged: restore it")
     if marker.get("format") != _FORMAT:
         raise CannotWrite(
             f"the spool {root} was written by a later version of dcmpress: "

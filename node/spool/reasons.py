@@ -8,6 +8,7 @@ from pathlib import Path
 
 from node.spool.durable import Disk
 from node.spool.entries import Entry, FailedEntry
+from node.spool.reading import read_small
 
 #: The cause where nothing can be read.
 NOT_RECORDED = "not recorded"
@@ -31,7 +32,9 @@ def write(failed: Path, cause: str, tries: int, disk: Disk) -> None:
 def read(entry: Entry) -> FailedEntry:
     """Return the failed entry with its reason, as far as that can be read."""
     cause, tries = NOT_RECORDED, 1
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        fields = json.loads(path_of(entry.path).read_text("utf-8"))
+    with contextlib.suppress(
+        OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError
+    ):
+        fields = json.loads(read_small(path_of(entry.path)))
         cause, tries = str(fields["cause"]), int(fields.get("tries", 1))
     return FailedEntry(entry=entry, cause=cause, tries=tries)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import stat
 import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -221,7 +222,10 @@ class Spool:
         if not name.endswith(SUFFIX) or os.path.basename(name) != name:
             return None
         entry = Entry(name, state, self.root / state / destination / name, destination)
-        return entry if os.path.isfile(entry.path) else None
+        with contextlib.suppress(OSError, ValueError):
+            if stat.S_ISREG(os.lstat(entry.path).st_mode):
+                return entry
+        return None
 
     def _link(self, entries: Sequence[Entry], step: Step, destination: str) -> None:
         """Give entries the name of their next state too, and make those names durable."""

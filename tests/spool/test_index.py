@@ -186,6 +186,51 @@ def a_row_that_nobody_wrote(path: Path) -> None:
     connection.close()
 
 
+def a_row_larger_than_any(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE tried SET cause = printf('%.*c', 100000, 'x')")
+    connection.close()
+
+
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def beside_a_pipe(ending: str) -> Callable[[Path], None]:
+    def put(path: Path) -> None:
+        beside = path.with_name(path.name + ending)
+        beside.unlink(missing_ok=True)
+        os.mkfifo(beside)
+
+    return put
+
+
+def with_program(program: str) -> Callable[[Path], None]:
+    """The table in the place of ours, or beside it, does something of its own."""
+
+    def put(path: Path) -> None:
+        with sqlite3.connect(path) as connection:
+            connection.executescript(program)
+        connection.close()
+
+    return put
+
+
+#: Rows without end, in order.
+A_VIEW = """
+DROP TABLE tried;
+CREATE VIEW tried AS WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c)
+SELECT 'pacs' AS destination, n AS name, 'queued' AS state, n AS tries, 1.5 AS due, '' AS cause,
+'' AS sop_instance_uid FROM c;"""
+A_TRIGGER = """
+CREATE TRIGGER t AFTER INSERT ON tried BEGIN DELETE FROM tried; END;"""
+
+
+def larger_than_any(path: Path) -> None:
+    os.truncate(path, (64 << 20) + 1)
+
+
 WRONG: dict[str, Callable[[Path], None]] = {
     "random bytes": random_bytes,
     "one page of noise": one_page_of_noise,
@@ -196,10 +241,19 @@ WRONG: dict[str, Callable[[Path], None]] = {
     "an empty folder": an_empty_folder,
     "a folder with something": a_folder_with_something,
     "a link to nowhere": a_link_to_nowhere,
+    "a pipe": a_pipe,
+    "a pipe as its journal": beside_a_pipe("-journal"),
+    "a pipe as its log": beside_a_pipe("-wal"),
+    "a view without end": with_program(A_VIEW),
+    "a trigger": with_program(A_TRIGGER),
+    "larger than any": larger_than_any,
     "missing": Path.unlink,
 }
 #: Sound to SQLite: only who reads it can tell.
-SOUND = {"a row that nobody wrote": a_row_that_nobody_wrote}
+SOUND = {
+    "a row that nobody wrote": a_row_that_nobody_wrote,
+    "a row larger than any": a_row_larger_than_any,
+}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import errno
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,59 @@ def test_a_refused_entry_is_kept_with_its_reason_until_a_human_decides(tmp_path:
     spool.drop(dropped.entry)
     assert files(spool) == {"queued/pacs"}
     assert list((spool.root / "failed" / "pacs").iterdir()) == []
+
+
+def of_one_with_a_reason(spool: Spool) -> Path:
+    spool.fan_out([put(spool)], ["pacs"])
+    [entry] = spool.queued("pacs")
+    spool.refused(entry, "it said 0122", 7)
+    [reason] = (spool.root / "failed" / "pacs").glob("*.json")
+    reason.unlink()
+    return reason
+
+
+FOREIGN: dict[str, Callable[[Path], object]] = {
+    "a pipe": os.mkfifo,
+    "a folder": Path.mkdir,
+    "a link": lambda path: path.symlink_to("/etc/passwd"),
+    "a link to nowhere": lambda path: path.symlink_to("nowhere"),
+    "a large file": lambda path: path.write_bytes(b" " * (1 << 20) + b"{}"),
+    "nothing in it": Path.touch,
+    "no text": lambda path: path.write_bytes(b"\xff\xfe"),
+    "no object": lambda path: path.write_text("[]"),
+    "lists in lists": lambda path: path.write_text("[" * 10_000),
+    "a number beyond any": lambda path: path.write_text('{"cause": "x", "tries": Infinity}'),
+    "another type": lambda path: path.write_text('{"cause": "x", "tries": {}}'),
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_a_reason_that_nobody_wrote(case: str, tmp_path: Path) -> None:
+    spool = make(tmp_path, "pacs")
+    FOREIGN[case](of_one_with_a_reason(spool))
+    [failed] = spool.failed("pacs")
+    assert failed.tries == 1
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_a_marker_that_nobody_wrote(case: str, tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    marker = spool.root / "spool.json"
+    marker.unlink()
+    FOREIGN[case](marker)
+    assert not spool.is_mounted()
+
+
+def test_what_is_no_file_is_no_entry(tmp_path: Path) -> None:
+    spool = make(tmp_path, "pacs")
+    folder = spool.root / "queued" / "pacs"
+    (tmp_path / "elsewhere").write_text("x")
+    (folder / "link.dcm").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(folder / "pipe.dcm")
+    (folder / "folder.dcm").mkdir()
+    assert list(spool.queued("pacs")) == []
+    for name in ("link.dcm", "pipe.dcm", "folder.dcm", "nothing.dcm", "../pacs/link.dcm", "\0.dcm"):
+        assert spool.find(State.QUEUED, "pacs", name) is None
 
 
 def test_a_restart_removes_what_was_not_finished_and_keeps_the_rest(tmp_path: Path) -> None:
