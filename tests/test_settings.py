@@ -425,6 +425,9 @@ CT1 = Peer(ae_title="CT1", address="10.0.0.0/24")
     ("peers", "any_peer", "title", "address", "admitted"),
     [
         ((), False, "ANY", "127.0.0.1", True),
+        ((), False, "ANY", "::1", True),
+        ((), False, "ANY", "::ffff:127.0.0.1", True),
+        ((), False, "ANY", "10.0.0.5", False),  # a socket unit may listen where nobody said so
         ((CT1,), False, "CT1", "10.0.0.5", True),
         ((CT1,), False, "CT1 ", "::ffff:10.0.0.5", True),  # IPv4 as a socket on :: sees it
         ((CT1,), False, "ct1", "10.0.0.5", False),  # AE titles have case (PS3.5 6.2)

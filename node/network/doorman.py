@@ -31,6 +31,7 @@ from typing import Any, Final
 from node.network.first_bytes import arrived, bytes_wanted, has_ended
 from node.network.limits import Limits
 from node.network.pdu_reader import A_ABORT, HEADER, InvalidPDU
+from node.network.ports import as_people_write_it
 from node.network.refusals import Refusals
 
 LOGGER = logging.getLogger(__name__)
@@ -184,7 +185,7 @@ class Doorman:
                 self._make_room()
             return  # or this one was reset before it was accepted
         self.accepted += 1
-        self._receive(sock, address)
+        self._receive(sock, as_people_write_it(address))
 
     def _defer(self, seconds: float) -> None:
         """Let another process come first; never half of the time, or a flood would gain by it."""

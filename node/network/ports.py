@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 from node.errors import CannotWrite
 from node.network.limits import Limits
@@ -37,6 +38,15 @@ def listening_socket(host: str, port: int) -> socket.socket:
         listening.close()
         raise CannotWrite(_advice(host, port, failure)) from failure
     return listening
+
+
+def as_people_write_it(address: Any) -> Any:
+    """Return a peer's socket address; IPv4 as itself where a socket for IPv6 has it mapped.
+
+    RFC 4291 2.5.5.2: `::ffff:10.0.0.5`, which no list of peers and no log should have to know.
+    """
+    host, *others = address
+    return (host.removeprefix("::ffff:"), *others) if "." in host else address
 
 
 def _advice(host: str, port: int, failure: OSError) -> str:

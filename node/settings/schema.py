@@ -9,7 +9,6 @@ This module is longer than most because it is the table: splitting it would hide
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Mapping, Set
 from pathlib import Path
@@ -40,6 +39,7 @@ from node.settings.values import (
     check_transfer_syntax,
     in_short,
     is_loopback,
+    source_address,
     split_host_port,
 )
 
@@ -200,10 +200,7 @@ class Peer(Section):
             return False
         if self.address is None:
             return self.certificate is not None
-        source = ipaddress.ip_address(address)
-        if isinstance(source, ipaddress.IPv6Address) and source.ipv4_mapped:
-            source = source.ipv4_mapped  # how a socket that listens on :: sees IPv4
-        return source in self.address
+        return source_address(address) in self.address
 
 
 class TLSSettings(Section):

@@ -197,10 +197,17 @@ def is_ip_address(host: str) -> bool:
     return True
 
 
+def source_address(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an address from which somebody calls; IPv4 as itself where a socket on :: sees it."""
+    source = ipaddress.ip_address(address)
+    mapped = source.ipv4_mapped if isinstance(source, ipaddress.IPv6Address) else None
+    return mapped or source
+
+
 def is_loopback(host: str) -> bool:
     """Tell whether only this machine can reach `host`. Any other host name counts as reachable."""
     if is_ip_address(host):
-        return ipaddress.ip_address(host).is_loopback
+        return source_address(host).is_loopback
     return host.rstrip(".").casefold() == "localhost"
 
 

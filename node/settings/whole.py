@@ -30,7 +30,7 @@ from node.settings.schema import (
     TLSSettings,
     setting,
 )
-from node.settings.values import check_path
+from node.settings.values import check_path, is_loopback
 
 
 def _received() -> tuple[Destination, ...]:
@@ -96,8 +96,11 @@ class Settings(Section):
         self, calling_ae_title: str, address: str, certificate_names: Set[str] = frozenset()
     ) -> bool:
         """Tell whether a requestor with that title, address and certificate may send."""
-        if self.node.any_peer or not self.peers:
-            return True  # without a list we listen on loopback only: `conflicts` sees to it
+        if self.node.any_peer:
+            return True
+        if not self.peers:
+            # `conflicts` sees to it that we listen on loopback only; a socket unit does not know.
+            return is_loopback(address)
         return any(peer.admits(calling_ae_title, address, certificate_names) for peer in self.peers)
 
     def places_of(self, calling_ae_title: str) -> list[str]:

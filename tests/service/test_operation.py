@@ -19,8 +19,10 @@ import pytest
 from audit_server import SyslogServer
 from served import Served, encoded, wait_for
 
-from node.dicom.uids import EXPLICIT_VR_LE
+from node.dicom.contexts import VERIFICATION, Proposal
+from node.dicom.uids import EXPLICIT_VR_LE, IMPLICIT_VR_LE
 from node.errors import PeerRefused, PeerUnreachable
+from node.network.store_scu import Peer, connect
 from node.service import memory
 from node.settings import load
 
@@ -343,6 +345,42 @@ def test_no_connection_is_lost_in_a_restart_with_a_socket_unit(tmp_path: Path) -
             wait_for(lambda: {path.stem for path in second.stored()} >= set(taken))
         finally:
             second.end()
+
+
+def own_address() -> str | None:
+    """An address of this machine that others could have, if it has one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # nothing is sent
+        except OSError:
+            return None
+        return str(probe.getsockname()[0])
+
+
+def test_a_socket_unit_that_listens_everywhere_opens_the_node_to_nobody(tmp_path: Path) -> None:
+    try:
+        port = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    except OSError as failure:
+        pytest.skip(f"no IPv6 here: {failure}")
+    with port:
+        within = [sys.executable, "-c", ACTIVATE, str(port.fileno())]
+        served = Served(tmp_path, within=within, pass_fds=[port.fileno()])
+        try:
+            assert served.send()
+            wait_for(lambda: "TEST@127.0.0.1 sent 1 instance" in served.log.read_text())
+            if (address := own_address()) is not None:
+                peer = Peer(
+                    ae_title="DCMPRESS",
+                    host=address,
+                    port=served.port,
+                    calling_ae_title="ELSEWHERE",
+                )
+                with pytest.raises(PeerRefused):
+                    connect(peer, [Proposal(VERIFICATION, IMPLICIT_VR_LE)])
+                said = f'ae_title = "ELSEWHERE", address = "{address}"'
+                wait_for(lambda: said in served.log.read_text())
+        finally:
+            served.end()
 
 
 def test_one_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
