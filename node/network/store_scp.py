@@ -93,8 +93,8 @@ class Admission(Protocol):
     def peer_name(self, calling_ae_title: str) -> str:
         """Return as whom its instances are counted: one of a few names."""
 
-    def has_room(self) -> bool:
-        """Tell whether there is disk space for more."""
+    def hindrance(self) -> tuple[str, str] | None:
+        """Return why nothing can be stored now and what to do, or None."""
 
 
 class StoreSCP:
@@ -175,8 +175,8 @@ class StoreSCP:
         names = certificate_names
         if not self._admission.admits(origin.calling_ae_title, origin.address, names):
             return self._unknown(origin, names)
-        if not self._admission.has_room():
-            return Refusal((2, 3, 1), "free disk space is below the reserve", "make room")
+        if hindrance := self._admission.hindrance():
+            return Refusal((2, 3, 1), *hindrance)
         return None
 
     def _unknown(self, origin: Origin, names: frozenset[str]) -> Refusal:

@@ -90,16 +90,15 @@ class Pipeline:
                 reply = self._ending.finish(incoming)
                 timing = Timing(encode=written - began, store=time.perf_counter() - written)
         except OSError as failure:
+            self._spool.doubt(failure)
             log.error("cannot store: %s", failure)
             raise OutOfResources(f"cannot store: {failure.strerror or failure}") from failure
         return Answer(reply.status, reply.comment, stored, timing)
 
     def require_room(self) -> None:
         """Raise `OutOfResources` where nothing more may be written."""
-        if not self._spool.is_mounted():
-            raise OutOfResources("the spool is not there: is its disk mounted?")
-        if not self._room.is_enough():
-            raise OutOfResources("free disk space is below the reserve")
+        if hindrance := self._room.hindrance():
+            raise OutOfResources(hindrance.cause)
 
     def write(
         self, received: Received, scanned: EncodedDataSet, data: ReceivedData, incoming: Incoming

@@ -84,6 +84,7 @@ class Receiving:
             turned_away=self._receiver.turned_away,
             destinations=self._receiver.progress,
             has_room=self._receiver.has_room(),
+            disk_failure=self._receiver.disk_failure,
         )
 
     def leave(self) -> None:

@@ -35,7 +35,7 @@ from node.service.doors import Doors, tls_of, users_of
 from node.service.encoding import options_of
 from node.service.pipeline import Ending, Pipeline, Spooling
 from node.service.relaying import Relaying
-from node.service.room import Room
+from node.service.room import Hindrance, Room
 from node.settings import LimitSettings, Settings
 from node.spool import Spool
 
@@ -87,9 +87,18 @@ class Receiver:
         """Return the AE title where it is in the list of peers."""
         return self._settings.peer_name(calling_ae_title) or OTHER
 
+    def hindrance(self) -> Hindrance | None:
+        """Return why nothing can be stored now, or None."""
+        return self._room.hindrance()
+
     def has_room(self) -> bool:
         """Tell whether there is disk space for more."""
         return self._room.is_enough()
+
+    @property
+    def disk_failure(self) -> str:
+        """What is wrong with the spool's disk, if anything."""
+        return self._spool.trust.failure()
 
     def start(self, doors: Doors) -> None:
         """Listen; raises `BadConfiguration` where a file that TLS needs cannot be used."""

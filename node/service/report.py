@@ -26,6 +26,8 @@ class Report:
     active_associations: int = 0
     at_work: int = 0
     has_room: bool = True
+    #: What is wrong with the spool's disk.
+    disk_failure: str = ""
     turned_away: dict[str, int] = field(default_factory=dict)
     destinations: dict[str, Progress] = field(default_factory=dict)
 
@@ -47,6 +49,7 @@ class Report:
                 active_associations=fields["active_associations"],
                 at_work=fields["at_work"],
                 has_room=fields["has_room"],
+                disk_failure=fields["disk_failure"],
                 turned_away=fields["turned_away"],
                 destinations={
                     name: Progress.from_fields(progress)
@@ -66,6 +69,7 @@ def total(reports: Iterable[Report]) -> Report:
         result.active_associations += report.active_associations
         result.at_work += report.at_work
         result.has_room &= report.has_room
+        result.disk_failure = result.disk_failure or report.disk_failure
         result.turned_away = dict(Counter(result.turned_away) + Counter(report.turned_away))
         for name, progress in report.destinations.items():
             known = result.destinations.get(name, Progress())
@@ -76,4 +80,11 @@ def total(reports: Iterable[Report]) -> Report:
 def ended(report: Report) -> Report:
     """Return what stays of the last report of a process that is gone: all that it had done."""
     left = {name: progress.ended() for name, progress in report.destinations.items()}
-    return replace(report, active_associations=0, at_work=0, has_room=True, destinations=left)
+    return replace(
+        report,
+        active_associations=0,
+        at_work=0,
+        has_room=True,
+        disk_failure="",
+        destinations=left,
+    )

@@ -1,4 +1,6 @@
-"""Whether there is disk space for more: a reserve with two marks.
+"""Whether the spool takes more: its disk is there, can be relied on, and has space.
+
+Of space there is a reserve with two marks.
 
 Instances are refused when less than the reserve is free, and taken again only when a quarter more
 than the reserve is: at a single mark every instance that is delivered would let one in, and
@@ -10,14 +12,22 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from typing import NamedTuple
 
 from node.settings import SpoolSettings
-from node.spool import Spool
+from node.spool import DISK_MEND, Spool
 
 log = logging.getLogger(__name__)
 
 #: Of the reserve must be free before instances are taken again.
 AGAIN = 1.25
+
+
+class Hindrance(NamedTuple):
+    """Why nothing is taken now, and what to do."""
+
+    cause: str
+    mend: str
 
 
 def takes(free: float, reserve: float, *, was_taking: bool) -> bool:
@@ -40,8 +50,21 @@ class Room:
         self._lock = threading.Lock()
         self._was_taking = True
 
+    def hindrance(self) -> Hindrance | None:
+        """Return why nothing more is taken, or None."""
+        if not self._spool.is_mounted():
+            return Hindrance("the spool is not there: is its disk mounted?", "mount its disk")
+        if failure := self._spool.trust.failure():
+            return Hindrance(f"the spool's disk failed: {failure}", DISK_MEND)
+        if not self._has_space():
+            return Hindrance("free disk space is below the reserve", "make room")
+        return None
+
     def is_enough(self) -> bool:
-        """Tell whether instances are taken now."""
+        """Tell whether the disk is there and has space."""
+        return self._has_space() and self._spool.is_mounted()
+
+    def _has_space(self) -> bool:
         try:
             disk = os.statvfs(self._spool.root)
         except OSError:
@@ -53,7 +76,7 @@ class Room:
             if taking is not self._was_taking:
                 _tell(free, reserve, taking)
             self._was_taking = taking
-        return taking and self._spool.is_mounted()
+        return taking
 
 
 def _tell(free: float, reserve: float, taking: bool) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from node.spool import DISK_MEND
+
 
 class Level(enum.StrEnum):
     """How urgent something is."""
@@ -61,12 +63,17 @@ def problems(
     *,
     is_ready: bool,
     has_room: bool,
+    disk_failure: str,
     verify_failures: int,
     full_in_seconds: float | None,
     rejected_lately: int,
 ) -> tuple[Problem, ...]:
     """Return everything that is not as it should be, what hurts most first."""
     found = []
+    if disk_failure:
+        found.append(
+            _act(f"refusing instances: the spool's disk failed: {disk_failure}", DISK_MEND)
+        )
     if not has_room:
         found.append(_act("refusing instances: free disk space is below the reserve", _MAKE_ROOM))
     found += [_down(each) for each in destinations if each.state == "down"]

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from node.spool.indexer import Indexer
     from node.spool.spool import Spool
     from node.spool.states import State
+    from node.spool.trust import DISK_MEND
 
 __all__ = [
+    "DISK_MEND",
     "NO_LINKS",
     "Disk",
     "Draft",
@@ -45,6 +47,7 @@ _MODULES = {
     "node.spool.indexer": ("Indexer",),
     "node.spool.spool": ("Spool",),
     "node.spool.states": ("State",),
+    "node.spool.trust": ("DISK_MEND",),
 }
 
 

@@ -1,8 +1,8 @@
 """The system calls that make a file safe: fsync, link, rename, unlink, and syncing a folder.
 
-The only module that calls them. Every function raises OSError and hides none: a failed fsync is
-final (its file must be given up, never synced again, because the kernel may already have dropped
-the data and report success the second time), so nothing here retries.
+The only module that calls them. Every function raises OSError and hides none. A failed fsync is a
+`SyncFailed`, and final: its file must be given up, never synced again, because the kernel may
+already have dropped the data and report success the second time. So nothing here retries.
 
 With `Durability.NONE` the calls that wait for the disk are left out and all else is the same.
 """
@@ -39,6 +39,10 @@ class Durability(enum.StrEnum):
     NONE = "none"
 
 
+class SyncFailed(OSError):
+    """An fsync failed: nobody knows what of the file or folder is on the disk."""
+
+
 class Disk:
     """Durable file operations at one level of durability. Safe to share between threads."""
 
@@ -57,7 +61,10 @@ class Disk:
     def sync_file(self, descriptor: int) -> None:
         """Return when the file's bytes are on stable storage."""
         if self.durability is Durability.FSYNC:
-            os.fsync(descriptor)
+            try:
+                os.fsync(descriptor)
+            except OSError as failure:
+                raise SyncFailed(*failure.args) from failure
 
     def sync_folder(self, folder: Path) -> None:
         """Return when every name now in `folder` is on stable storage.
@@ -199,7 +206,7 @@ class _FolderSync:
         self._condition = threading.Condition()
         self._started = 0
         self._finished = 0
-        self._failures: dict[int, OSError] = {}
+        self._failures: dict[int, SyncFailed] = {}
         self._running = False
 
     def sync(self) -> None:
@@ -210,7 +217,7 @@ class _FolderSync:
                 self._condition.wait()
             if self._finished >= mine:
                 if mine in self._failures:
-                    raise OSError(*self._failures[mine].args)
+                    raise SyncFailed(*self._failures[mine].args)
                 return
             self._started += 1
             self._running = True
@@ -225,7 +232,7 @@ class _FolderSync:
         if failure:
             raise failure
 
-    def _run(self) -> OSError | None:
+    def _run(self) -> SyncFailed | None:
         try:
             descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -233,5 +240,5 @@ class _FolderSync:
             finally:
                 os.close(descriptor)
         except OSError as failure:
-            return failure
+            return SyncFailed(*failure.args)
         return None

@@ -130,7 +130,9 @@ class Indexer:
 
     def _put_back(self, changes: Changes) -> None:
         with self._changed:
-            self._pending = {**changes, **self._pending}
+            # Of what came meanwhile there may be as much again.
+            both = {**changes, **self._pending}
+            self._pending = dict(itertools.islice(both.items(), ROWS))
             self._is_asked = True
 
     def _write(self, changes: Changes) -> bool:

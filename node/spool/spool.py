@@ -36,6 +36,7 @@ from node.spool.incoming import Arrival, Draft, Incoming
 from node.spool.listing import Count, Counts, oldest_first
 from node.spool.states import State, Step, after
 from node.spool.takeover import take_over
+from node.spool.trust import Trust
 
 _PAUSED = "paused"
 
@@ -54,6 +55,8 @@ class Spool:
         self._counter = itertools.count()
         self._slots = Slots(root / State.ARRIVING, disk)
         self._counts = Counts()
+        #: Whether the disk can be relied on.
+        self.trust = Trust(self.incoming_folder, disk)
         if create:
             marker.make(root, disk)
         self._identity = marker.identity(root)
@@ -63,6 +66,11 @@ class Spool:
     def incoming_folder(self) -> Path:
         """Where files that are still being received may be put; a restart empties it."""
         return self.root / State.INCOMING
+
+    def doubt(self, failure: OSError) -> None:
+        """Take a failed call for what it says of the disk, and then use nothing made before."""
+        if self.trust.doubt(failure):
+            self._slots.close()
 
     def begin(self) -> Draft:
         """Start a new entry, which may still be discarded when it is whole."""

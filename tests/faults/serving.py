@@ -34,13 +34,14 @@ def settings(
     archive: bool = True,
     downstream: Downstream | None = None,
     durability: str = "fsync",
+    status_port: int = 0,
 ) -> Path:
     """Write the settings of a node whose state and archive lie below `root`."""
     waits = "retry_seconds = 0.1\nretry_max_seconds = 0.2\n"
     text = (
         f'[node]\nport = {port}\nreceivers = {receivers}\nstate_directory = "{root}/state"\n'
         f'[spool]\ndurability = "{durability}"\nreserve_bytes = 0\nreserve_percent = 0\n'
-        "[status]\nport = 0\n"
+        f"[status]\nport = {status_port}\n"
     )
     if archive:
         text += f'[[destination]]\nname = "disk"\ndirectory = "{root}/archive"\n{waits}'
@@ -202,6 +203,7 @@ def served(
     archive: bool = True,
     downstream: Downstream | None = None,
     durability: str = "fsync",
+    status_port: int = 0,
 ) -> Iterator[Served]:
     """Run a node; at the end nothing of it is left running."""
     root.mkdir(parents=True, exist_ok=True)
@@ -213,6 +215,7 @@ def served(
         archive=archive,
         downstream=downstream,
         durability=durability,
+        status_port=status_port,
     )
     node = Served(root, config, port)
     node.start()

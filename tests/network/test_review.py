@@ -125,7 +125,7 @@ def test_peer_that_takes_hardly_a_byte_is_refused(length: int) -> None:
 
 
 def test_what_no_handler_saw_is_counted_as_refused(tmp_path: Path, caplog) -> None:
-    admission = SimpleNamespace(admits=lambda *_: True, has_room=lambda: True, peer_name=str)
+    admission = SimpleNamespace(admits=lambda *_: True, hindrance=lambda: None, peer_name=str)
     scp = StoreSCP("GUARDED", lambda received, data: Answer(0xA700), admission)
     server = scp.listen(("127.0.0.1", 0), limits=LIMITS, spill=tmp_path)
     try:

@@ -79,6 +79,7 @@ def destination(**facts: Any) -> Any:
 FACTS: dict[str, Any] = {
     "is_ready": True,
     "has_room": True,
+    "disk_failure": "",
     "verify_failures": 0,
     "full_in_seconds": None,
     "rejected_lately": 0,
@@ -96,6 +97,12 @@ FACTS: dict[str, Any] = {
             {"has_room": False},
             Level.ACT,
             "refusing instances: free disk space is below the reserve",
+        ),
+        (
+            [],
+            {"disk_failure": "Input/output error"},
+            Level.ACT,
+            "refusing instances: the spool's disk failed: Input/output error",
         ),
         (
             [destination(state="down", queued=1)],
