@@ -399,7 +399,132 @@ static PyObject *py_decode(PyObject *Py_UNUSED(module), PyObject *args)
     return command;
 }
 
+/* Tell whether `body`, of a P-DATA-TF PDU, is a C-STORE-RQ that differs from `model` only in the
+   value of its Message ID and in that of its last element, the SOP Instance UID; its `instance_length`
+   without padding. As repetition.py has it. */
+enum { GROUP_LENGTH_AT = 14, COMMAND_AT = 18, LONGEST_UID = 64 };
+
+static bool is_uid(const uint8_t *text, size_t length)
+{
+    bool after_digit = false;
+    if (length > LONGEST_UID)
+        return false;
+    for (size_t i = 0; i < length; i++) {
+        bool is_digit = '0' <= text[i] && text[i] <= '9';
+        if (!is_digit && !(text[i] == '.' && after_digit))
+            return false;
+        after_digit = is_digit;
+    }
+    return after_digit;
+}
+
+static bool is_repeated(const uint8_t *body, size_t length, const uint8_t *model,
+                        size_t message_id_at, size_t instance_at, size_t *instance_length)
+{
+    if (length <= instance_at || memcmp(body + 4, model + 4, GROUP_LENGTH_AT - 4) != 0 ||
+        memcmp(body + COMMAND_AT, model + COMMAND_AT, message_id_at - COMMAND_AT) != 0 ||
+        memcmp(body + message_id_at + 2, model + message_id_at + 2,
+               instance_at - message_id_at - 6) != 0 ||
+        big_endian(body) != length - 4 ||
+        little_endian(body + GROUP_LENGTH_AT, 4) != length - COMMAND_AT ||
+        little_endian(body + instance_at - 4, 4) != length - instance_at)
+        return false;
+    size_t end = length;
+    while (end > instance_at && (body[end - 1] == ' ' || body[end - 1] == 0))
+        end--;
+    *instance_length = end - instance_at;
+    return is_uid(body + instance_at, *instance_length);
+}
+
+static PyObject *py_repeated(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Py_buffer body, model;
+    Py_ssize_t message_id_at, instance_at;
+    size_t instance_length;
+    PyObject *answer = NULL;
+    if (!PyArg_ParseTuple(args, "y*y*nn:repeated", &body, &model, &message_id_at, &instance_at))
+        return NULL;
+    if (message_id_at < COMMAND_AT || instance_at < message_id_at + 6 || instance_at > model.len) {
+        PyErr_SetString(PyExc_ValueError, "arguments do not fit each other");
+    } else if (is_repeated(body.buf, (size_t)body.len, model.buf, (size_t)message_id_at,
+                           (size_t)instance_at, &instance_length)) {
+        const uint8_t *bytes = body.buf;
+        answer = Py_BuildValue("is#", (int)little_endian(bytes + message_id_at, 2),
+                               (const char *)bytes + instance_at, (Py_ssize_t)instance_length);
+    } else {
+        answer = Py_NewRef(Py_None);
+    }
+    PyBuffer_Release(&model);
+    PyBuffer_Release(&body);
+    return answer;
+}
+
+/* Encode a C-STORE-RSP without a comment, in its PDU (PS3.7 Table 9.3-2): as command_set.py and
+   UpperLayer.command_pdu do together. */
+static uint8_t *put(uint8_t *at, uint32_t value, int count)
+{
+    for (; count; count--, value >>= 8)
+        *at++ = (uint8_t)value;
+    return at;
+}
+
+static uint8_t *put_big_endian(uint8_t *at, uint32_t value)
+{
+    for (int shift = 24; shift >= 0; shift -= 8)
+        *at++ = (uint8_t)(value >> shift);
+    return at;
+}
+
+static uint8_t *put_number(uint8_t *at, uint32_t element, uint32_t value)
+{
+    return put(put(put(at, element << 16, 4), 2, 4), value, 2);
+}
+
+static uint8_t *put_uid(uint8_t *at, uint32_t element, const char *uid, size_t length)
+{
+    const size_t even = length + length % 2;
+    at = put(put(at, element << 16, 4), (uint32_t)even, 4);
+    at[even - (even > 0)] = 0;
+    memcpy(at, uid, length);
+    return at + even;
+}
+
+static PyObject *py_store_response(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    const char *sop_class, *sop_instance;
+    Py_ssize_t class_length, instance_length;
+    unsigned char context_id;
+    unsigned short message_id, status;
+    if (!PyArg_ParseTuple(args, "bs#s#HH:store_response", &context_id, &sop_class, &class_length,
+                          &sop_instance, &instance_length, &message_id, &status))
+        return NULL;
+    if (class_length > LONGEST_UID || instance_length > LONGEST_UID) {
+        PyErr_SetString(PyExc_ValueError, "a UID is longer than 64 bytes");
+        return NULL;
+    }
+    uint8_t pdu[HEADER_BYTES + 12 + 2 * (8 + LONGEST_UID) + 4 * 10];
+    uint8_t *const command = pdu + HEADER_BYTES, *at = command + 12;
+    at = put_uid(at, 0x0002, sop_class, (size_t)class_length);
+    at = put_number(at, 0x0100, 0x8001);
+    at = put_number(at, 0x0120, message_id);
+    at = put_number(at, 0x0800, 0x0101);
+    at = put_number(at, 0x0900, status);
+    at = put_uid(at, 0x1000, sop_instance, (size_t)instance_length);
+    const uint32_t length = (uint32_t)(at - command);
+    put(put(put(command, 0, 4), 4, 4), length - 12, 4);
+    pdu[0] = P_DATA_TF;
+    pdu[1] = 0;
+    put_big_endian(put_big_endian(pdu + 2, length + 6), length + 2);
+    pdu[10] = context_id;
+    pdu[11] = IS_COMMAND | IS_LAST;
+    return PyBytes_FromStringAndSize((const char *)pdu, at - pdu);
+}
+
 static PyMethodDef METHODS[] = {
+    {"repeated", py_repeated, METH_VARARGS,
+     "repeated(body, model, message_id_at, instance_at) -> (message ID, SOP instance UID), or None"},
+    {"store_response", py_store_response, METH_VARARGS,
+     "store_response(context_id, sop_class, sop_instance, message_id, status) -> the PDU"},
     {"send", py_send, METH_VARARGS,
      "send(descriptor, data) -> how many bytes the kernel took; OSError where the line is broken"},
     {"decode", py_decode, METH_VARARGS, "decode(data, position, table) -> parameters, or None"},

@@ -68,6 +68,12 @@ _ENCODERS: Final = {
     keyword: (element, vr == "US", b"\0" if vr == "UI" else b" ")
     for element, keyword, vr in _ELEMENTS
 }
+#: Headers of a P-DATA-TF PDU and its PDV (PS3.8 9.3.5), and the flags of a whole command set (E.2).
+_PDU: Final = struct.Struct(">BxIIBB")
+_P_DATA_TF: Final = 4
+_LAST_COMMAND: Final = 3
+#: No C-STORE-RSP without a comment is longer: two UIDs of 64 characters.
+LONGEST_STORE_RESPONSE: Final = 12 + 2 * (8 + 64) + 4 * 10
 _UNSIGNED_SHORT: Final = struct.Struct("<H")
 _UNSIGNED_LONG: Final = struct.Struct("<I")
 _GROUP_LENGTH_BYTES: Final = 12
@@ -166,6 +172,24 @@ def encode(command: Mapping[str, Value]) -> bytes:
             parts.append(_text_element(element, str(value), pad))
     body = b"".join(parts)
     return _HEADER.pack(0, 0, 4) + _UNSIGNED_LONG.pack(len(body)) + body
+
+
+def in_one_pdu(context_id: int, encoded: bytes) -> bytes:
+    """Return the P-DATA-TF PDU of a command set in one PDV (PS3.8 9.3.5)."""
+    length = len(encoded)
+    return _PDU.pack(_P_DATA_TF, length + 6, length + 2, context_id, _LAST_COMMAND) + encoded
+
+
+def store_response_in_python(
+    context_id: int, sop_class_uid: str, sop_instance_uid: str, message_id: int, status: int
+) -> bytes:
+    """Return the PDU of a C-STORE-RSP without an Error Comment."""
+    encoded = encode_store_response(sop_class_uid, sop_instance_uid, message_id, status)
+    return in_one_pdu(context_id, encoded)
+
+
+#: Does what `store_response_in_python` does.
+store_response: Final = store_response_in_python if KERNEL is None else KERNEL.store_response
 
 
 def encode_store_response(

@@ -34,6 +34,7 @@ from node.network.messages import (
     received_data,
 )
 from node.network.pdu_reader import INVALID_PARAMETER, UNEXPECTED_PARAMETER, PDUReader
+from node.network.repetition import Pattern, pattern_of, repeated
 from node.network.services import Refused, refusal_of
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class MessageProvider(MessageSender):
         self._command = bytearray()
         self._context_id = 0
         self._message: Message | None = None
+        self._pattern: Pattern | None = None
 
     @property
     def is_receiving(self) -> bool:
@@ -142,6 +144,8 @@ class MessageProvider(MessageSender):
 
     def take_pdvs(self, body: memoryview) -> bool:
         """Take the PDVs of a P-DATA-TF PDU; False when one of them ended the association."""
+        if self._pattern is not None and self._take_repeated(self._pattern, body):
+            return True
         position, end = 0, len(body)
         while position < end:
             if end - position < _PDV_HEADER_BYTES:
@@ -205,6 +209,20 @@ class MessageProvider(MessageSender):
             return self._protest(f"command set {error}", INVALID_PARAMETER)
         return self._begin(context_id, command, encoded)
 
+    def _take_repeated(self, pattern: Pattern, body: memoryview) -> bool:
+        """Begin with a C-STORE-RQ that is like the last one; False where it is not."""
+        if self._message is not None or self._command:
+            return False
+        found = repeated(body, pattern.body, pattern.message_id_at, pattern.instance_at)
+        if found is None:
+            return False
+        message_id, instance = found
+        command = {**pattern.command, "MessageID": message_id, "AffectedSOPInstanceUID": instance}
+        assembly = Assembly(self._limits, self._assoc.spill, self._assoc.pool)
+        encoded = bytes(body[_PDV_HEADER_BYTES:])
+        self._message = Message(pattern.context_id, command, encoded, assembly)
+        return True
+
     def _begin(self, context_id: int, command: Command, encoded: bytes) -> bool:
         """Make ready for the data set that `command` announces, if it does."""
         refusal = refusal_of(command, self._assoc._accepted_cx[context_id])
@@ -213,6 +231,8 @@ class MessageProvider(MessageSender):
         assembly = self._assembly_for(command)
         if refusal is not None:
             assembly.refuse(refusal)
+        elif command["CommandField"] == command_set.C_STORE_RQ:
+            self._pattern = pattern_of(context_id, encoded, command)
         self._message = Message(context_id, command, encoded, assembly)
         return True
 

@@ -81,12 +81,18 @@ class MessageSender(DIMSEServiceProvider):
             response.ErrorComment = cast(Any, comment or None)
             super().send_msg(response, context_id)
             return
+        dul = self._assoc.dul
+        sop_class = cast(str, request._affected_sop_class_uid)
+        sop_instance = cast(str, request._affected_sop_instance_uid)
+        message_id = cast(int, request._message_id)
+        room = self.maximum_pdu_size - _PDV_HEADER_BYTES
+        if not comment and room >= command_set.LONGEST_STORE_RESPONSE and dul.sends_encoded:
+            dul.send_encoded(
+                command_set.store_response(context_id, sop_class, sop_instance, message_id, status)
+            )
+            return
         encoded = command_set.encode_store_response(
-            cast(str, request._affected_sop_class_uid),
-            cast(str, request._affected_sop_instance_uid),
-            cast(int, request._message_id),
-            status,
-            comment,
+            sop_class, sop_instance, message_id, status, comment
         )
         self._send_encoded(encoded, context_id)
 

@@ -48,6 +48,12 @@ class StoreRequest(C_STORE):
     """A C-STORE request whose data set stays where it was received."""
 
     data: ReceivedData | None = None
+    OffendingElement = None
+    ErrorComment = None
+
+    # The parent's initialiser sets what is None anyway, through its setters: not called.
+    def __init__(self) -> None:
+        pass
 
     @property
     def DataSet(self) -> BytesIO | None:

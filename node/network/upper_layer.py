@@ -27,6 +27,7 @@ from pynetdicom.timer import Timer
 
 from node.network import pdu_reader
 from node.network.answers import judged_pdu
+from node.network.command_set import in_one_pdu
 from node.network.connection import Connection
 from node.network.indications import DataTransfer, Mailbox, ReleaseRequest
 from node.network.pdu_reader import ConnectionClosed, InvalidPDU, PDUReader
@@ -38,8 +39,6 @@ LOGGER = logging.getLogger(__name__)
 
 #: The association is over; at most the connection is left (PS3.8 Table 9-10).
 _OVER: Final = frozenset({"Sta1", "Sta13"})
-#: Message control header of the last, here only, fragment of a command set (PS3.8 E.2).
-_LAST_COMMAND: Final = 3
 _ACSE_PRIMITIVES: Final = (A_ASSOCIATE, A_RELEASE, A_ABORT, A_P_ABORT)
 
 
@@ -291,19 +290,18 @@ class UpperLayer(DULServiceProvider):
         if self._assoc.watched.pdu_sent:
             evt.trigger(self.assoc, evt.EVT_PDU_SENT, {"pdu": pdu})
 
+    @property
+    def sends_encoded(self) -> bool:
+        """Tell whether DT-1 is what is next, and nobody wants to see the PDU."""
+        state = self.state_machine.current_state
+        return not self._assoc.watched.pdu_sent and TRANSITION_TABLE.get(("Evt9", state)) == "DT-1"
+
     def command_pdu(self, context_id: int, encoded: bytes) -> bytes | None:
         """Return a command set that fits into one PDU as that; None if that is not for DT-1.
 
         Without the three objects that a P-DATA primitive is on its way out.
         """
-        state = self.state_machine.current_state
-        if self._assoc.watched.pdu_sent or TRANSITION_TABLE.get(("Evt9", state)) != "DT-1":
-            return None
-        length = len(encoded)
-        header = pdu_reader.FRAGMENT.pack(
-            pdu_reader.P_DATA_TF, length + 6, length + 2, context_id, _LAST_COMMAND
-        )
-        return header + encoded
+        return in_one_pdu(context_id, encoded) if self.sends_encoded else None
 
     def send_encoded(self, pdu: bytes) -> None:
         """Send a PDU: what DT-1 does."""

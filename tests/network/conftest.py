@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from node.network import command_set, line, pdu_reader
+from node.network import command_set, dimse, line, pdu_reader, repetition
 
 
 @pytest.fixture
@@ -13,3 +13,5 @@ def without_kernel(monkeypatch) -> None:
     monkeypatch.setattr(pdu_reader, "KERNEL", None)
     monkeypatch.setattr(line, "KERNEL", None)
     monkeypatch.setattr(command_set, "_decode", command_set.decode_in_python)
+    monkeypatch.setattr(command_set, "store_response", command_set.store_response_in_python)
+    monkeypatch.setattr(dimse, "repeated", repetition.repeated_in_python)

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from network.raw_peer import RELEASE_RQ, echo_rq, p_data, pdu, pdv, store_rq
 
-from node.network import command_set, pdu_reader
+from node.network import command_set, pdu_reader, repetition
 from node.network.connection import Connection
 from node.network.kernel import KERNEL
 from node.network.limits import Limits
@@ -289,3 +289,107 @@ def test_broken_line_is_an_os_error() -> None:
 def test_python_serves_where_the_kernel_is_not_used(without_kernel: None) -> None:
     assert pdu_reader.KERNEL is None
     assert command_set.decode(store_rq())["CommandField"] == command_set.C_STORE_RQ
+
+
+# -- requests like the last one --------------------------------------------------------------------
+
+REPEATED = pytest.mark.parametrize(
+    "repeated", [repetition.repeated, repetition.repeated_in_python], ids=["kernel", "Python"]
+)
+
+
+def pattern() -> repetition.Pattern:
+    encoded = store_rq(7, sop_instance=b"1.2.3")
+    found = repetition.pattern_of(CONTEXT, encoded, command_set.decode(encoded))
+    assert found is not None
+    return found
+
+
+def like(repeated, body: bytes, found: repetition.Pattern) -> object:
+    return repeated(memoryview(body), found.body, found.message_id_at, found.instance_at)
+
+
+@REPEATED
+@pytest.mark.parametrize("message_id", [0, 7, 0x1234, 0xFFFF])
+@pytest.mark.parametrize("instance", [b"1.2.3", b"1.2.34", b"9", b"1." * 31 + b"12", b"1.0.01"])
+def test_request_like_the_last_one(repeated, message_id: int, instance: bytes) -> None:
+    encoded = store_rq(message_id, sop_instance=instance)
+    assert like(repeated, pdv(CONTEXT, 3, encoded), pattern()) == (message_id, instance.decode())
+
+
+def changed(body: bytes, at: int, value: bytes) -> bytes:
+    return body[:at] + value + body[at + len(value) :]
+
+
+REQUEST = pdv(CONTEXT, 3, store_rq(9, sop_instance=b"1.2.34"))
+NOT_LIKE_IT = {
+    "nothing": b"",
+    "only a header": REQUEST[:6],
+    "cut off": REQUEST[:-1],
+    "without a UID": REQUEST[:-6],
+    "something after it": REQUEST + b"\0",
+    "another PDV after it": REQUEST + pdv(CONTEXT, 0, b"ab"),
+    "another context": changed(REQUEST, 4, b"\7"),
+    "not its last fragment": changed(REQUEST, 5, b"\1"),
+    "a data fragment": changed(REQUEST, 5, b"\2"),
+    "a PDV length that is wrong": changed(REQUEST, 3, bytes([REQUEST[3] ^ 1])),
+    "a group length that is wrong": changed(REQUEST, 14, bytes([REQUEST[14] ^ 1])),
+    "another operation": REQUEST.replace(b"\0\0\0\1\2\0\0\0\1\0", b"\0\0\0\1\2\0\0\0\x20\0"),
+    "no data set": pdv(CONTEXT, 3, store_rq(9, sop_instance=b"1.2.34", data_set=False)),
+    "an empty UID": pdv(CONTEXT, 3, store_rq(9, sop_instance=b"")),
+    "a UID of spaces": pdv(CONTEXT, 3, store_rq(9, sop_instance=b"  ")),
+    "a UID with a letter": pdv(CONTEXT, 3, store_rq(9, sop_instance=b"1.2.3a")),
+    "a UID with an empty component": pdv(CONTEXT, 3, store_rq(9, sop_instance=b"1..2.3")),
+    "a UID that ends with a dot": pdv(CONTEXT, 3, store_rq(9, sop_instance=b"1.2.3.")),
+    "a path": pdv(CONTEXT, 3, store_rq(9, sop_instance=b"../../")),
+    "a UID of 65 characters": pdv(CONTEXT, 3, store_rq(9, sop_instance=b"1" * 65)),
+    "two UIDs": pdv(CONTEXT, 3, store_rq(9, sop_instance=b"1.2\\1.3")),
+}
+
+
+@REPEATED
+@pytest.mark.parametrize("name", NOT_LIKE_IT)
+def test_what_is_not_like_the_last_one_is_judged_anew(repeated, name: str) -> None:
+    assert NOT_LIKE_IT[name] != REQUEST
+    assert like(repeated, NOT_LIKE_IT[name], pattern()) is None
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.integers(0, len(REQUEST) - 1), st.binary(min_size=1, max_size=4), st.integers(0, 8))
+def test_kernel_and_python_see_the_same_likeness(at: int, value: bytes, cut: int) -> None:
+    body = changed(REQUEST, at, value)
+    body = body[: len(body) - cut]
+    found = pattern()
+    expected = like(repetition.repeated_in_python, body, found)
+    assert like(repetition.repeated, body, found) == expected
+    if expected is not None:
+        assert command_set.decode(body[6:]) == found.command | {
+            "MessageID": expected[0],
+            "AffectedSOPInstanceUID": expected[1],
+        }
+
+
+def test_offsets_that_do_not_fit_are_refused() -> None:
+    for message_id_at, instance_at in [(17, 90), (40, 45), (40, 1000), (-1, 90)]:
+        with pytest.raises(ValueError, match="do not fit"):
+            KERNEL.repeated(REQUEST, REQUEST, message_id_at, instance_at)
+
+
+def test_no_pattern_where_the_instance_is_not_last_or_something_is_there_twice() -> None:
+    encoded = store_rq(7, sop_instance=b"1.2.3")
+    command = command_set.decode(encoded)
+    originator = struct.pack("<HHIH", 0, 0x1031, 2, 1)
+    again = struct.pack("<HHIH", 0, 0x0110, 2, 1)
+    for more in (originator, again):
+        assert repetition.pattern_of(CONTEXT, encoded + more, command) is None
+
+
+@pytest.mark.parametrize("instance", ["1.2.3", "1.2.34", "1" * 64])
+@pytest.mark.parametrize("number", [0, 0xA700, 0xFFFF])
+def test_store_responses_are_the_same(instance: str, number: int) -> None:
+    arguments = (255, "1.2.840.10008.5.1.4.1.1.2", instance, number, number)
+    answer = command_set.store_response_in_python(*arguments)
+    assert KERNEL.store_response(*arguments) == answer
+    assert len(answer) - 12 <= command_set.LONGEST_STORE_RESPONSE
+    with pytest.raises(ValueError, match="longer than 64"):
+        KERNEL.store_response(1, "1.2", "1" * 65, 1, 0)
