@@ -9,7 +9,7 @@ An instance goes one way through these rooms, and imports go down only:
     spool       states, entries, recovery; the only caller of fsync, rename and link
     pixels      native frames <-> encoded frames, the policy, the transcoder
     dicom       what the Standard says, as pure functions and tables
-    model, events, settings, errors, words
+    model, events, settings, errors, reasons, words
 
 `tests/test_rooms.py` reads the imports and holds this order.
 

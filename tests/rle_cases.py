@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 from pydicom.pixels.decoders.rle import _rle_decode_frame
 
-from node.pixels.rle import FrameLayout
+from node.pixels.rle import HEADER_BYTES, MAX_RUN, FrameLayout
 
 
 def row_layout(columns: int, rows: int = 1) -> FrameLayout:
@@ -52,6 +52,12 @@ def frames(draw):
     pattern = draw(st.one_of(runny, noisy, nearly_noisy)) or b"\0"
     times = -(-layout.frame_bytes // len(pattern))
     return layout, (pattern * times)[: layout.frame_bytes]
+
+
+def encoded_bound(layout: FrameLayout) -> int:
+    """The most bytes a frame can take: all literals, a code for each 128 bytes of a row."""
+    segment = layout.rows * (layout.columns + -(-layout.columns // MAX_RUN))
+    return HEADER_BYTES + layout.segments * (segment + segment % 2)
 
 
 def by_pydicom(encoded: bytes, layout: FrameLayout) -> bytes:

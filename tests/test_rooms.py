@@ -32,6 +32,7 @@ RANK = {
     "events": 1,
     "settings": 1,
     "errors": 0,
+    "reasons": 0,
     "words": 0,
 }
 #: Tables of the Standard's numbers without an import of ours: errors and settings carry them.

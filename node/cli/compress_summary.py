@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from node.cli.terminal import Bar
-from node.model import KeepReason
+from node.reasons import KeepReason
 from node.service.rewriting import Broken, NotDicom, Result, Same, Smaller
 from node.words import size
 
@@ -24,20 +23,16 @@ _WORTH_A_NOTE = frozenset(
 )
 
 
-@dataclass(slots=True)
 class Summary:
     """The results of one run, counted."""
 
-    dry_run: bool
-    compressed: int = 0
-    not_dicom: int = 0
-    broken: int = 0
-    before: int = 0
-    after: int = 0
-    kept: Counter[KeepReason] = field(default_factory=Counter)
-    began: float = field(default_factory=time.perf_counter)
-    end: float = 0.0
-    _noted: set[str] = field(default_factory=set)
+    def __init__(self, *, dry_run: bool) -> None:
+        self.dry_run = dry_run
+        self.compressed = self.not_dicom = self.broken = 0
+        self.before = self.after = 0
+        self.kept = Counter[KeepReason]()
+        self.began = self.end = time.perf_counter()
+        self._noted = set[str]()
 
     def add(self, path: Path, result: Result, bar: Bar) -> None:
         """Count one result, and name the file where a person should look at it."""

@@ -8,9 +8,8 @@ the two to the same result.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from node.dicom.uids import ENCODED_IN
 
@@ -22,8 +21,7 @@ VERIFY: dict[str, bool | Literal["independent"]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What a `dcmpress compress` is to do; the fields are its arguments and options."""
 
     paths: tuple[Path, ...]

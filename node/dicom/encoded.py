@@ -8,8 +8,7 @@ Nothing here raises on a data set that was scanned.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from node.dicom.dictionary import UNDEFINED_LENGTH, raw_tag
@@ -28,7 +27,6 @@ ROWS: Final = 0x00280010
 COLUMNS: Final = 0x00280011
 BITS_ALLOCATED: Final = 0x00280100
 BITS_STORED: Final = 0x00280101
-HIGH_BIT: Final = 0x00280102
 PIXEL_REPRESENTATION: Final = 0x00280103
 MAC_PARAMETERS_SEQUENCE: Final = 0x4FFE0001
 EXTENDED_OFFSET_TABLE: Final = 0x7FE00001
@@ -54,7 +52,6 @@ WATCHED: Final = frozenset(
         COLUMNS,
         BITS_ALLOCATED,
         BITS_STORED,
-        HIGH_BIT,
         PIXEL_REPRESENTATION,
         MAC_PARAMETERS_SEQUENCE,
         EXTENDED_OFFSET_TABLE,
@@ -94,7 +91,6 @@ class Element(NamedTuple):
         return self.length == UNDEFINED_LENGTH
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EncodedDataSet:
     """An encoded data set, and where in it the elements of the top level lie.
 
@@ -103,27 +99,57 @@ class EncodedDataSet:
     would read differently: of two elements DCMTK takes the first, pydicom the last.
     """
 
-    data: Buffer
-    #: What the bytes are in: Implicit VR LE or Explicit VR BE, else as was said.
-    transfer_syntax_uid: str
-    #: Where the data set begins: after the file meta information, where there is some.
-    start: int
-    #: True where a preamble or elements of group 0002 lie before the data set.
-    has_file_meta: bool
-    #: True where the bytes are in the transfer syntax that was said.
-    is_as_said: bool
-    #: True where a Digital Signatures Sequence is in it, at whatever level (PS3.3 C.12.1.1.3).
-    is_signed: bool
-    _form: Layout
-    _found: Mapping[int, int]
-    _closed: Mapping[int, int]
-    _repeated: frozenset[int]
-    _conflicting: frozenset[int]
+    __slots__ = (
+        "_closed",
+        "_conflicting",
+        "_form",
+        "_found",
+        "data",
+        "has_file_meta",
+        "has_repeated",
+        "is_as_said",
+        "is_signed",
+        "start",
+        "transfer_syntax_uid",
+    )
+
+    def __init__(
+        self,
+        data: Buffer,
+        transfer_syntax_uid: str,
+        form: Layout,
+        *,
+        start: int,
+        has_file_meta: bool,
+        is_as_said: bool,
+        is_signed: bool,
+        has_repeated: bool,
+        found: Mapping[int, int],
+        closed: Mapping[int, int],
+        conflicting: Container[int],
+    ) -> None:
+        self.data: Final = data
+        #: What the bytes are in: Implicit VR LE or Explicit VR BE, else as was said.
+        self.transfer_syntax_uid: Final = transfer_syntax_uid
+        #: Where the data set begins: after the file meta information, where there is some.
+        self.start: Final = start
+        #: True where a preamble or elements of group 0002 lie before the data set.
+        self.has_file_meta: Final = has_file_meta
+        #: True where the bytes are in the transfer syntax that was said.
+        self.is_as_said: Final = is_as_said
+        #: True where a Digital Signatures Sequence is in it, at whatever level (PS3.3 C.12.1.1.3).
+        self.is_signed: Final = is_signed
+        #: True where a watched element is more than once at the top level.
+        self.has_repeated: Final = has_repeated
+        self._form: Final = form
+        self._found: Final = found
+        self._closed: Final = closed
+        self._conflicting: Final = conflicting
 
     @property
     def is_regular(self) -> bool:
         """Tell whether it is what it should be: only then may anything but copying be done."""
-        return self.is_as_said and not self.has_file_meta and not self._repeated
+        return self.is_as_said and not self.has_file_meta and not self.has_repeated
 
     def element(self, tag: int) -> Element | None:
         """Return where the first element of this tag lies at the top level, or None.
@@ -212,11 +238,6 @@ class EncodedDataSet:
     def bits_stored(self) -> int | None:
         """Bits Stored (0028,0101)."""
         return self._unsigned(BITS_STORED)
-
-    @property
-    def high_bit(self) -> int | None:
-        """High Bit (0028,0102)."""
-        return self._unsigned(HIGH_BIT)
 
     @property
     def pixel_representation(self) -> int | None:

@@ -10,7 +10,7 @@ beyond the bound, `OutOfResources`, each with the status that the requestor gets
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from node.dicom.encoded import EncodedDataSet
 from node.dicom.layout import Buffer
@@ -23,8 +23,7 @@ from node.errors import CannotUnderstand, DataSetMismatch, InvalidSOPInstance, O
 LARGEST_INFLATED = 64 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class Identity(NamedTuple):
     """The UIDs of one instance. "" where the data set has no such element or no value in it."""
 
     sop_class_uid: str

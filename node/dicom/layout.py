@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from mmap import mmap
 from typing import Any, NamedTuple, TypeAlias
 
@@ -33,8 +32,7 @@ class Header(NamedTuple):
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """How elements lie in the bytes: with a VR or without, and in which byte order.
 
     Tags and VRs are kept as the integers that reading them gives, so that none has to be turned

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from node.dicom import uids
 from node.dicom.layout import Buffer
@@ -43,8 +43,7 @@ PRIVATE_INFORMATION_CREATOR_UID = 0x0002_0100
 PRIVATE_INFORMATION = 0x0002_0102
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AsReceived:
+class AsReceived(NamedTuple):
     """How the data set was encoded when it arrived: all that is needed to encode it so again.
 
     `pixel_vr` and `planar_configuration` are those of the native Pixel Data; `planar_configuration`
@@ -58,8 +57,7 @@ class AsReceived:
     planar_configuration: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(NamedTuple):
     """What Private Information says of a file: the stored data set's digest, and how it came.
 
     `as_received` is None where the data set is stored as it was received.
@@ -69,8 +67,7 @@ class Record:
     as_received: AsReceived | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileMeta:
+class FileMeta(NamedTuple):
     """File Meta Information of one file. `others` are further group 2 elements, kept as they are.
 
     AE titles are those of PS3.10 7.1: `source` wrote the file, `sending` sent its content over
@@ -231,7 +228,7 @@ def _meta(found: dict[int, tuple[bytes, bytes]], group: bytes) -> FileMeta:
 
 def _encode_record(record: Record) -> bytes:
     came = record.as_received
-    as_received = came and {name: getattr(came, name) for name in AsReceived.__slots__}
+    as_received = came and came._asdict()
     fields = {
         "format": _RECORD_FORMAT,
         "as_received": as_received,

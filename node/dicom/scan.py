@@ -188,18 +188,18 @@ def scan(
     scanner.walk(start, len(data), form)
     signs = _signs(form.order)
     return EncodedDataSet(
-        data=data,
-        transfer_syntax_uid=transfer_syntax_uid if form is said else transfer_syntax_of(form),
+        data,
+        transfer_syntax_uid if form is said else transfer_syntax_of(form),
+        form,
         start=start,
         has_file_meta=data[:2] == _FILE_META_GROUP or start > 0,
         is_as_said=form is said,
         is_signed=not scanner.nested.keys().isdisjoint(signs)
         or not scanner.found.keys().isdisjoint(signs),
-        _form=form,
-        _found=scanner.found,
-        _closed=scanner.closed,
-        _repeated=frozenset(scanner.repeated),
-        _conflicting=frozenset(scanner.conflicting),
+        has_repeated=bool(scanner.repeated),
+        found=scanner.found,
+        closed=scanner.closed,
+        conflicting=scanner.conflicting,
     )
 
 

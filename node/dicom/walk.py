@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NoReturn, TypeAlias
+from typing import NamedTuple, NoReturn, TypeAlias
 
 from node.dicom.dictionary import UNDEFINED_LENGTH
 from node.dicom.layout import (
@@ -28,8 +27,7 @@ from node.dicom.layout import (
 from node.errors import CannotUnderstand
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What a data set may ask of whoever reads it."""
 
     #: Sequences inside each other. The Standard sets no limit; real objects need fewer than ten,

@@ -20,7 +20,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from node.model import KeepReason
     from node.pixels.library import (
         compress,
         compress_array,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     )
     from node.pixels.plugin import register
     from node.pixels.policy import Options
+    from node.reasons import KeepReason
 
 __all__ = [
     "KeepReason",
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
-    "KeepReason": "node.model",
+    "KeepReason": "node.reasons",
     "Options": "node.pixels.policy",
     "register": "node.pixels.plugin",
 }

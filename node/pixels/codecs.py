@@ -15,8 +15,7 @@ install; `EncodingFailed` and `DecodingFailed` for a frame.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from node.dicom.layout import Buffer
 from node.dicom.uids import (
@@ -34,8 +33,7 @@ if TYPE_CHECKING:
     from pydicom.pixels.encoders.base import Encoder
 
 
-@dataclass(frozen=True, slots=True)
-class Codec:
+class Codec(NamedTuple):
     """How the frames of one layout are encoded.
 
     `planar_configuration` is the value that (0028,0006) must have with more than one sample:
@@ -119,7 +117,7 @@ def _one_bit_codec(layout: PixelLayout, options: Options) -> Codec:
     """
     import numpy as np
 
-    by_byte = _rle_codec(replace(layout, bits_allocated=8), options)
+    by_byte = _rle_codec(layout._replace(bits_allocated=8), options)
 
     def unpacked(native: Buffer) -> bytes:
         # The first pixel is in the least significant bit (PS3.5 8.1.1, D).
@@ -212,7 +210,7 @@ def encode_frame(
 ) -> bytes:
     """Encode one native frame of `layout` with a plugin of pydicom's encoders."""
     # Planes that pydicom's encoders are given come out as other pixels; pixel by pixel is right.
-    description = _described(replace(layout, planar_configuration=0))
+    description = _described(layout._replace(planar_configuration=0))
     encoder = _encoder_of(transfer_syntax_uid)
     try:
         return encoder.encode(_interleaved(native, layout), encoding_plugin=plugin, **description)
@@ -228,7 +226,7 @@ def decode_frame(encoded: Buffer, transfer_syntax_uid: str, layout: PixelLayout)
     from pydicom.uid import UID
 
     uid = UID(transfer_syntax_uid)
-    stored = replace(layout, planar_configuration=1 if uid == RLE_LOSSLESS else 0)
+    stored = layout._replace(planar_configuration=1 if uid == RLE_LOSSLESS else 0)
     # What stands in bits that are not stored, an overlay perhaps, came through RLE too.
     options: dict[str, Any] = {"correct_unused_bits": False} if uid == RLE_LOSSLESS else {}
     try:

@@ -9,25 +9,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from node.dicom import part10, uids
 from node.dicom.encoded import EncodedDataSet
 from node.dicom.layout import Buffer
 from node.dicom.part10 import FileMeta, Record
 from node.dicom.walk import Release, keep
-from node.model import KeepReason
 from node.pixels.planning import NotEncoded, Plan, plan
 from node.pixels.policy import Options
 from node.pixels.transcoder import Sink, encoded_data_set, write_all, write_data_set
+from node.reasons import KeepReason
 
 #: Native pixel data of which the encoded form is held in memory until it is written.
 LARGEST_IN_MEMORY = 4 << 20
 _PIECE = 16 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class Written(NamedTuple):
     """What `write_file` made. `reason` is None where the pixel data was encoded.
 
     `crc32` is that of the received data set as it was read, None where it was not needed.
@@ -90,16 +89,16 @@ def write_unread(data: Buffer, meta: FileMeta, sink: Sink, release: Release = ke
 def _write_encoded(
     planned: Plan, meta: FileMeta, sink: Sink, options: Options, release: Release
 ) -> Written:
-    meta = replace(meta, transfer_syntax_uid=planned.transfer_syntax_uid)
+    meta = meta._replace(transfer_syntax_uid=planned.transfer_syntax_uid)
     if planned.layout.value_bytes > LARGEST_IN_MEMORY:
-        header = part10.encode(replace(meta, record=part10.unsealed(planned.as_received)))
+        header = part10.encode(meta._replace(record=part10.unsealed(planned.as_received)))
         write_all(sink, [header])
         length = write_data_set(planned, sink, options, release)
         _seal(sink, header)
     else:
         chunks = encoded_data_set(planned, options, release)
         record = Record(sha256=_sha256(chunks), as_received=planned.as_received)
-        write_all(sink, [part10.encode(replace(meta, record=record)), *chunks])
+        write_all(sink, [part10.encode(meta._replace(record=record)), *chunks])
         length = sum(map(len, chunks))
     return Written(
         transfer_syntax_uid=meta.transfer_syntax_uid,
@@ -112,7 +111,7 @@ def _write_encoded(
 def _write_as_received(
     data: Buffer, meta: FileMeta, sink: Sink, release: Release, kept: NotEncoded
 ) -> Written:
-    header = part10.encode(replace(meta, record=part10.unsealed(None)))
+    header = part10.encode(meta._replace(record=part10.unsealed(None)))
     write_all(sink, [header])
     view, digest = memoryview(data), hashlib.sha256()
     for start in range(0, len(view), _PIECE):

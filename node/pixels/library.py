@@ -31,7 +31,6 @@ from pydicom.encaps import encapsulate, encapsulate_extended
 from node.dicom import part10, uids
 from node.dicom.scan import scan
 from node.errors import DecodingFailed, EncodingFailed
-from node.model import KeepReason
 from node.pixels.codecs import codec_for
 from node.pixels.datasets import (
     array_of,
@@ -47,6 +46,7 @@ from node.pixels.planning import NotEncoded
 from node.pixels.policy import Options, PixelLayout, decide
 from node.pixels.stored import StoredInstance, opened
 from node.pixels.transcoder import write_all
+from node.reasons import KeepReason
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

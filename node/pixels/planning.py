@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from node.dicom import convert, uids
 from node.dicom.byte_order import swapped
@@ -19,8 +19,8 @@ from node.dicom.encoded import PLANAR_CONFIGURATION, Element, EncodedDataSet
 from node.dicom.layout import Buffer
 from node.dicom.part10 import AsReceived
 from node.dicom.walk import Release, keep
-from node.model import KeepReason
 from node.pixels.policy import Options, PixelFacts, PixelLayout, decide, is_too_small
+from node.reasons import KeepReason
 
 #: Big endian pixel data is turned in memory; more than this stays as it is.
 _LARGEST_TURNED = 256 << 20
@@ -37,8 +37,7 @@ class NotEncoded(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(NamedTuple):
     """How one data set is encoded: what goes before and after the frames, and the frames."""
 
     transfer_syntax_uid: str

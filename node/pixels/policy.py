@@ -8,11 +8,10 @@ the others.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from node.dicom import uids
-from node.model import KeepReason
+from node.reasons import KeepReason
 
 #: No encoded frame is shorter: the header of an RLE frame (PS3.5 G.5), the markers that a JPEG-LS
 #: frame cannot be without; those of JPEG 2000 are longer.
@@ -57,8 +56,7 @@ def here(function: Callable[..., bytes], /, *arguments: Any, work_bytes: int = 0
     return function(*arguments)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(NamedTuple):
     """How pixel data is encoded.
 
     `transfer_syntax_uid`  the wanted one; "" switches compression off
@@ -75,11 +73,10 @@ class Options:
     verify: Verify = True
     beyond_table: bool = False
     threads: int = 1
-    run: Run = field(default=here, compare=False)
+    run: Run = here
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PixelFacts:
+class PixelFacts(NamedTuple):
     """What a native data set says of its pixel data (PS3.3 C.7.6.3); None where it does not say.
 
     `value_length` is that of the Pixel Data element, in bytes; None where there is none.
@@ -99,8 +96,7 @@ class PixelFacts:
     is_signed: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PixelLayout:
+class PixelLayout(NamedTuple):
     """Native frames, fully described and all there: what an encoder needs to know."""
 
     rows: int

@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import io
 import logging
-from dataclasses import replace
 
 from node.dicom import uids
 from node.dicom.scan import scan
-from node.model import KeepReason
 from node.pixels.planning import NotEncoded, plan
 from node.pixels.policy import Options
 from node.pixels.stored import StoredInstance, as_received
 from node.pixels.transcoder import write_data_set
+from node.reasons import KeepReason
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ def recoded(instance: StoredInstance, options: Options) -> memoryview:
     if instance.received_bytes > LARGEST_RECODED:
         raise NotEncoded(KeepReason.SWITCHED_OFF, f"more than {LARGEST_RECODED} bytes")
     native = b"".join(as_received(instance, options.run))
-    proven = replace(options, verify=options.verify or True)
+    proven = options._replace(verify=options.verify or True)
     sink = io.BytesIO()
     try:
         write_data_set(plan(scan(native, received), proven), sink, proven)

@@ -12,7 +12,6 @@ import itertools
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 
 from node.dicom import convert, uids
 from node.dicom.convert import Chunk
@@ -55,7 +54,7 @@ def _restored(
     if pixel_data is None or not pixel_data.is_undefined_length or layout is None:
         raise DecodingFailed("the stored data set has no encapsulated pixel data")
     if layout.samples_per_pixel > 1 and as_received.planar_configuration is not None:
-        layout = replace(layout, planar_configuration=as_received.planar_configuration)
+        layout = layout._replace(planar_configuration=as_received.planar_configuration)
     yield from _restored_head(data_set, pixel_data, as_received)
     yield _native_header(as_received, layout)
     options = Options(transfer_syntax_uid=data_set.transfer_syntax_uid, run=run)

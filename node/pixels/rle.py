@@ -15,8 +15,7 @@ all else. Nothing is logged, kept or retried. Any number of threads may call at 
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, Self, cast
 
 from node.errors import DecodingFailed, EncodingFailed
 
@@ -30,37 +29,46 @@ MAX_SEGMENTS: Final = 15
 MAX_ITEM_BYTES: Final = 2**32 - 2  # PS3.5 7.5: a length has 32 bits, is even, not FFFFFFFFH
 MAX_RUN: Final = 128  # G.3.1: the most bytes that one code stands for; a run of them takes two
 
-_Arguments: TypeAlias = tuple[int, int, int, int, int, bool]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrameLayout:
-    """How the bytes of one native frame are ordered, in the words of PS3.3 C.7.6.3."""
+class _Layout(NamedTuple):
+    """What the kernel wants to know of a frame, in that order."""
 
     rows: int
     columns: int
     samples: int
     bits_allocated: int
-    planar_configuration: int = 0
-    big_endian: bool = False
-    _arguments: _Arguments = field(init=False, repr=False, compare=False)
+    planar_configuration: int
+    big_endian: bool
 
-    def __post_init__(self) -> None:
+
+class FrameLayout(_Layout):
+    """How the bytes of one native frame are ordered, in the words of PS3.3 C.7.6.3."""
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        rows: int,
+        columns: int,
+        samples: int,
+        bits_allocated: int,
+        planar_configuration: int = 0,
+        big_endian: bool = False,
+    ) -> Self:
         """Refuse what cannot be RLE, naming what was given and what was expected."""
-        _expect("rows", self.rows, range(1, 65536))
-        _expect("columns", self.columns, range(1, 65536))
-        _expect("bits allocated", self.bits_allocated, (8, 16, 32, 64))
-        _expect("planar configuration", self.planar_configuration, (0, 1))
-        _expect("samples", self.samples, range(1, MAX_SEGMENTS + 1))
-        if self.segments > MAX_SEGMENTS:
+        _expect("rows", rows, range(1, 65536))
+        _expect("columns", columns, range(1, 65536))
+        _expect("bits allocated", bits_allocated, (8, 16, 32, 64))
+        _expect("planar configuration", planar_configuration, (0, 1))
+        _expect("samples", samples, range(1, MAX_SEGMENTS + 1))
+        if (segments := samples * bits_allocated // 8) > MAX_SEGMENTS:
             raise ValueError(
-                f"{self.samples} samples of {self.bits_allocated} bits need {self.segments} "
+                f"{samples} samples of {bits_allocated} bits need {segments} "
                 f"segments, expected at most {MAX_SEGMENTS}"
             )
-        # As the kernel wants them; made once, as for a small frame this would be a tenth of it.
-        given = (self.rows, self.columns, self.samples, self.bits_allocated)
-        order = (self.planar_configuration, self.big_endian)
-        object.__setattr__(self, "_arguments", given + order)
+        return super().__new__(
+            cls, rows, columns, samples, bits_allocated, planar_configuration, big_endian
+        )
 
     @property
     def sample_bytes(self) -> int:
@@ -82,22 +90,15 @@ class FrameLayout:
         """Bytes of the native frame."""
         return self.plane_bytes * self.segments
 
-    @property
-    def encoded_bound(self) -> int:
-        """The most bytes `encode` can give: all literals, a code for each 128 bytes of a row."""
-        row = self.columns + -(-self.columns // MAX_RUN)
-        segment = self.rows * row
-        return HEADER_BYTES + self.segments * (segment + segment % 2)
-
 
 def encode(native: Buffer, layout: FrameLayout) -> bytes:
-    """The RLE frame of a native one. Its length is even, and at most `layout.encoded_bound`."""
+    """The RLE frame of a native one. Its length is even."""
     try:
         if _kernel is None:
             from node.pixels import pylibjpeg_rle
 
             return pylibjpeg_rle.encode(native, layout)
-        return _kernel.encode(native, *layout._arguments)
+        return _kernel.encode(native, *layout)
     except (OverflowError, MemoryError) as error:
         raise EncodingFailed(f"a frame of {layout.frame_bytes} bytes: {error}") from error
 
@@ -107,7 +108,7 @@ def decode(encoded: Buffer, layout: FrameLayout) -> bytes:
     if _kernel is None:
         return decode_independent(encoded, layout)
     try:
-        return _kernel.decode(encoded, *layout._arguments)
+        return _kernel.decode(encoded, *layout)
     except (ValueError, MemoryError) as error:
         raise DecodingFailed(f"RLE frame: {error}") from error
 
@@ -115,7 +116,7 @@ def decode(encoded: Buffer, layout: FrameLayout) -> bytes:
 def matches(encoded: Buffer, native: Buffer, layout: FrameLayout) -> bool:
     """Whether `encoded` decodes to exactly `native`; one that cannot be decoded does not."""
     if _kernel is not None:
-        return _kernel.matches(encoded, native, *layout._arguments)
+        return _kernel.matches(encoded, native, *layout)
     from node.pixels import pylibjpeg_rle
 
     return pylibjpeg_rle.matches(encoded, native, layout)
@@ -129,7 +130,7 @@ def decode_independent(encoded: Buffer, layout: FrameLayout) -> bytes:
 
 
 class _Kernel(Protocol):
-    """What the C module offers; a layout is given as its `_arguments`."""
+    """What the C module offers; a layout is given as its fields."""
 
     def encode(self, native: Buffer, /, *layout: int) -> bytes: ...
 

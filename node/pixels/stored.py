@@ -13,9 +13,8 @@ import io
 import mmap
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from node.dicom import convert, part10, uids
 from node.dicom.convert import Chunk
@@ -30,16 +29,15 @@ from node.pixels.restorer import restore
 _PIECE = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class StoredInstance:
-    """An open file: its File Meta Information, and where its data set lies."""
+class StoredInstance(NamedTuple):
+    """An open file: its File Meta Information, and where its data set lies in its bytes."""
 
     path: Path
     meta: FileMeta
     data_set_offset: int
     buffer: memoryview
-    _map: mmap.mmap
-    _descriptor: int
+    mapped: mmap.mmap
+    descriptor: int
 
     @property
     def data_set(self) -> memoryview:
@@ -70,14 +68,14 @@ class StoredInstance:
         if self.meta.record is None:
             return True
         digest, at = hashlib.sha256(), self.data_set_offset
-        while piece := os.pread(self._descriptor, _PIECE, at):
+        while piece := os.pread(self.descriptor, _PIECE, at):
             digest.update(piece)
             at += len(piece)
         return digest.hexdigest() == self.meta.record.sha256
 
     def release(self, start: int, end: int) -> None:
         """Let the kernel have the memory of these bytes of the data set back."""
-        release(self._map, self.data_set_offset + start, self.data_set_offset + end)
+        release(self.mapped, self.data_set_offset + start, self.data_set_offset + end)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,6 @@ from node.dicom import uids
 from node.dicom.layout import Buffer
 from node.dicom.walk import Release, keep
 from node.errors import DecodingFailed, EncodingFailed
-from node.model import KeepReason
 from node.pixels.codecs import Codec, codec_for
 from node.pixels.encapsulation import (
     LARGEST_BASIC_OFFSET,
@@ -33,6 +32,7 @@ from node.pixels.encapsulation import (
 )
 from node.pixels.planning import NotEncoded, Plan, turned
 from node.pixels.policy import Options, PixelLayout
+from node.reasons import KeepReason
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

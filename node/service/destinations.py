@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 from node.delivery.archive import Archive
 from node.delivery.attempt import Destination
@@ -134,5 +133,5 @@ def manner_of(settings: Settings, destination: NetworkDestination, run: Run) -> 
     codec = codec_of(settings, destination)
     return Manner(
         native_only=destination.transfer_syntax == "native",
-        codec=replace(codec, run=run) if codec is not None else None,
+        codec=codec._replace(run=run) if codec is not None else None,
     )

@@ -14,7 +14,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from node.dicom.uids import ENCODED_IN
@@ -186,7 +186,7 @@ def _codecs(settings: Settings) -> Iterator[Finding]:
     there, missing = [], []
     for keyword, uid in ENCODED_IN.items():
         try:
-            check_installed(replace(options, transfer_syntax_uid=uid))
+            check_installed(options._replace(transfer_syntax_uid=uid))
             there.append(keyword)
         except BadConfiguration:
             missing.append(f"{keyword} (pip install 'dcmpress[{_EXTRAS.get(keyword, keyword)}]')")

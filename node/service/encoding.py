@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from node.pixels.codecs import check_installed
 from node.pixels.policy import Options
 from node.settings import CompressionSettings, NetworkDestination, Settings
@@ -25,7 +23,7 @@ def codec_of(settings: Settings, destination: NetworkDestination) -> Options | N
     uid = destination.transfer_syntax_uid
     if uid is None:
         return None
-    return replace(options_of(settings.compression), transfer_syntax_uid=uid)
+    return options_of(settings.compression)._replace(transfer_syntax_uid=uid)
 
 
 def check_codecs(settings: Settings) -> None:

@@ -18,8 +18,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from node.model import KeepReason
 from node.network.tally import BUCKETS, Histogram, Source
+from node.reasons import KeepReason
 from node.service.status import DestinationStatus, Snapshot
 
 _FAILURES = (KeepReason.ENCODER_FAILED, KeepReason.VERIFY_FAILED)

@@ -15,8 +15,8 @@ import node
 from node.delivery.circuit import Circuit
 from node.delivery.progress import Progress
 from node.dicom.uids import name_of
-from node.model import KeepReason
 from node.network.tally import Source, Volume
+from node.reasons import KeepReason
 from node.service import exposure, queues
 from node.service.destinations import driven_destinations
 from node.service.echoes import Echoes

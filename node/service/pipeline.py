@@ -17,12 +17,13 @@ from node.dicom import identity, status, uids
 from node.dicom.encoded import EncodedDataSet
 from node.dicom.part10 import FileMeta
 from node.errors import OutOfResources
-from node.model import Compressed, KeepReason, Kept, Received, Stored
+from node.model import Compressed, Kept, Received, Stored
 from node.network.data_set import ReceivedData
 from node.network.store_scp import Answer
 from node.network.tally import Timing
 from node.pixels.files import Written, write_file, write_unread
 from node.pixels.policy import Options
+from node.reasons import KeepReason
 from node.service.bell import Bell
 from node.service.room import Room
 from node.spool import Incoming, Spool

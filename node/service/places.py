@@ -19,9 +19,8 @@ import io
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from node.pixels.transcoder import Sink
 from node.service.tree import DRAFT
@@ -35,16 +34,14 @@ class Changed(OSError):
     """The original is not what it was when it was read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """A file, and where the result belongs."""
 
     source: Path
     target: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A file that is being written. It is thrown away unless `put` is called."""
 
     sink: Sink

@@ -10,7 +10,6 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 
 from node.delivery.progress import Progress
 from node.delivery.relay import Relay
@@ -55,7 +54,7 @@ class Receiver:
         self._spool = spool
         self._relay: Relay | None = None
         self._workers = codec_workers(settings)
-        options = replace(options_of(settings.compression), run=self._workers)
+        options = options_of(settings.compression)._replace(run=self._workers)
         self._room = Room(spool, settings.spool)
         ending: Ending = Spooling(spool, bell)
         if settings.relay is not None:

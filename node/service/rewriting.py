@@ -14,8 +14,7 @@ import errno
 import io
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from node.dicom import uids
 from node.dicom.encoded import EncodedDataSet
@@ -25,12 +24,12 @@ from node.dicom.part10 import FileMeta
 from node.dicom.scan import scan
 from node.dicom.walk import keep
 from node.errors import CannotUnderstand, CannotWrite, DecodingFailed
-from node.model import KeepReason
 from node.pixels.files import write_file
 from node.pixels.planning import facts_of
 from node.pixels.policy import Options, decide
 from node.pixels.stored import StoredInstance, decompressed, opened
 from node.pixels.transcoder import write_all
+from node.reasons import KeepReason
 from node.service.places import Place, Task
 
 #: Every further file would fail in the same way.
@@ -42,16 +41,14 @@ _PIECE = 1 << 20
 _PREFIX = slice(128, 132)
 
 
-@dataclass(frozen=True, slots=True)
-class Smaller:
+class Smaller(NamedTuple):
     """The instance is encoded now; sizes are those of the files."""
 
     before: int
     after: int
 
 
-@dataclass(frozen=True, slots=True)
-class Same:
+class Same(NamedTuple):
     """The file stays byte for byte as it is."""
 
     reason: KeepReason
@@ -59,15 +56,13 @@ class Same:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class NotDicom:
+class NotDicom(NamedTuple):
     """No DICOM file: it is left alone."""
 
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(NamedTuple):
     """A DICOM file that cannot be parsed, or a file that cannot be read or written."""
 
     cause: str
@@ -76,8 +71,7 @@ class Broken:
 Result: TypeAlias = Smaller | Same | NotDicom | Broken
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rewriter:
+class Rewriter(NamedTuple):
     """How files are rewritten; the same for all of them, and fit to be sent to a process."""
 
     options: Options
@@ -103,8 +97,8 @@ class Rewriter:
 
     def keep(self, task: Task) -> Result:
         """Let one file be as it is, without a look at its pixels; in a mirror it is copied."""
-        off = replace(self.options, transfer_syntax_uid="")
-        return replace(self, options=off, transcode=False).rewrite(task)
+        off = self.options._replace(transfer_syntax_uid="")
+        return self._replace(options=off, transcode=False).rewrite(task)
 
     def _instance(
         self, instance: StoredInstance, task: Task, original: os.stat_result
@@ -198,8 +192,7 @@ class Rewriter:
 def _meta_for(data_set: EncodedDataSet, meta: FileMeta) -> FileMeta:
     """Return the File Meta of the native data set; what it lacks, the data set knows."""
     identity = identity_of(data_set)
-    return replace(
-        meta,
+    return meta._replace(
         transfer_syntax_uid=data_set.transfer_syntax_uid,
         sop_class_uid=meta.sop_class_uid or identity.sop_class_uid,
         sop_instance_uid=meta.sop_instance_uid or identity.sop_instance_uid,

@@ -15,8 +15,8 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from node.errors import InputMissing, UsageError
 
@@ -24,8 +24,7 @@ from node.errors import InputMissing, UsageError
 DRAFT = re.compile(r"\.dcmpress-[0-9a-f]{16}\.part\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """One file, its place in a mirror of what was named, and its length in bytes."""
 
     path: Path
@@ -33,13 +32,12 @@ class Source:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """What paths name: files, each once and in order; links passed over; what is unreadable."""
 
-    sources: list[Source] = field(default_factory=list)
-    links: list[Path] = field(default_factory=list)
-    unreadable: list[OSError] = field(default_factory=list)
+    sources: list[Source]
+    links: list[Path]
+    unreadable: list[OSError]
 
     @property
     def paths(self) -> list[Path]:
@@ -55,14 +53,14 @@ def find(paths: Iterable[Path], leave_out: Path | None = None) -> Found:
     """
     named = [_resolved(path) for path in paths]
     outside = leave_out.resolve() if leave_out is not None else None
-    found, seen = Found(), set[Path]()
+    found, seen = Found([], [], []), set[Path]()
     for path in named:
         sources = _below(path, outside, found) if path.is_dir() else [_named(path)]
         prefix = Path(path.name) if path.is_dir() and len(named) > 1 else Path()
         for source in sources:
             if source.path not in seen:
                 seen.add(source.path)
-                found.sources.append(replace(source, relative=prefix / source.relative))
+                found.sources.append(source._replace(relative=prefix / source.relative))
     return found
 
 

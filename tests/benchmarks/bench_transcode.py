@@ -14,7 +14,6 @@ import io
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -49,7 +48,7 @@ def files() -> list[bytes]:
 def explicit(file: bytes) -> bytes:
     """The same file in Explicit VR."""
     meta, offset = part10.decode(file)
-    header = part10.encode(replace(meta, transfer_syntax_uid=ExplicitVRLittleEndian))
+    header = part10.encode(meta._replace(transfer_syntax_uid=ExplicitVRLittleEndian))
     data = file[offset:]
     return header + b"".join(convert.to_explicit_le(data, meta.transfer_syntax_uid))
 

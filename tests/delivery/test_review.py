@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -208,7 +207,7 @@ def test_native_only_is_for_what_was_compressed_here(
         with opened(entry.path) as instance:
             meta, data_set = instance.meta, bytes(instance.data_set)
         assert meta.record is not None
-        kept = replace(meta, record=replace(meta.record, as_received=None))
+        kept = meta._replace(record=meta.record._replace(as_received=None))
         entry.path.write_bytes(encode(kept) + data_set)
     to = Forward("pacs", PEER, manner=Manner(native_only=True))
     with opened(entry.path) as instance:
@@ -325,7 +324,7 @@ def test_an_entry_without_its_record_is_damaged(spool: Spool) -> None:
     entry = put(spool)
     with opened(entry.path) as instance:
         meta, data_set = instance.meta, bytes(instance.data_set)
-    entry.path.write_bytes(encode(replace(meta, record=None)) + data_set)
+    entry.path.write_bytes(encode(meta._replace(record=None)) + data_set)
     destination = Poisoned(set())
     with running(spool, destination):
         wait_until(lambda: not list(spool.queued("disk")), "it is set aside", 10)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-from dataclasses import replace
 from typing import Any
 
 import instances
@@ -34,17 +33,17 @@ FULL = FileMeta(
 )
 METAS = {
     "full": FULL,
-    "without a record": replace(FULL, record=None),
-    "kept as received": replace(FULL, record=Record(sha256="cd" * 32, as_received=None)),
-    "planar configuration 0": replace(
-        FULL, record=Record(sha256="ef" * 32, as_received=replace(CAME, planar_configuration=0))
+    "without a record": FULL._replace(record=None),
+    "kept as received": FULL._replace(record=Record(sha256="cd" * 32, as_received=None)),
+    "planar configuration 0": FULL._replace(
+        record=Record(sha256="ef" * 32, as_received=CAME._replace(planar_configuration=0))
     ),
-    "no titles": replace(FULL, source_ae_title="", sending_ae_title="", receiving_ae_title=""),
-    "titles of odd length": replace(FULL, sending_ae_title="ODD", receiving_ae_title="A"),
-    "elements of others": replace(
-        FULL, record=None, others=((0x00020100, b"UI", b"1.2.3\0"), (0x00020102, b"OB", b"\1\2"))
+    "no titles": FULL._replace(source_ae_title="", sending_ae_title="", receiving_ae_title=""),
+    "titles of odd length": FULL._replace(sending_ae_title="ODD", receiving_ae_title="A"),
+    "elements of others": FULL._replace(
+        record=None, others=((0x00020100, b"UI", b"1.2.3\0"), (0x00020102, b"OB", b"\1\2"))
     ),
-    "a UID of 64 characters": replace(FULL, sop_instance_uid="1." + "9" * 62),
+    "a UID of 64 characters": FULL._replace(sop_instance_uid="1." + "9" * 62),
 }
 
 
@@ -95,7 +94,7 @@ def test_elements_stand_in_the_order_of_their_tags() -> None:
 
 @pytest.mark.parametrize("came", [None, CAME], ids=["kept", "encoded"])
 def test_the_digest_is_patched_where_it_stands(came: AsReceived | None) -> None:
-    header = part10.encode(replace(FULL, record=part10.unsealed(came)))
+    header = part10.encode(FULL._replace(record=part10.unsealed(came)))
     at, patch = part10.patch_digest(header, "5a" * 32)
     sealed = header[:at] + patch + header[at + len(patch) :]
     assert len(sealed) == len(header)
@@ -195,7 +194,7 @@ def test_a_record_counts_for_the_group_it_was_written_with() -> None:
 
 
 def test_the_digest_may_be_filled_in_later() -> None:
-    header = part10.encode(replace(FULL, record=part10.unsealed(CAME)))
+    header = part10.encode(FULL._replace(record=part10.unsealed(CAME)))
     at, digest = part10.patch_digest(header, "ab" * 32)
     sealed = header[:at] + digest + header[at + len(digest) :]
     assert sealed == part10.encode(FULL)
@@ -207,7 +206,7 @@ def test_bytes_that_are_no_ascii_stay() -> None:
     meta = FileMeta(
         sop_class_uid="1.2", sop_instance_uid="1.2.\xe9", transfer_syntax_uid="1.2.840.10008.1.2"
     )
-    meta = replace(meta, sending_ae_title="M\xdcNCHEN")
+    meta = meta._replace(sending_ae_title="M\xdcNCHEN")
     again, _ = part10.decode(part10.encode(meta))
     assert (again.sop_instance_uid, again.sending_ae_title) == ("1.2.\xe9", "M\xdcNCHEN")
 
@@ -241,7 +240,7 @@ def test_a_record_that_nests_without_end_is_none() -> None:
 def test_a_record_with_fields_of_other_types_is_none(wrong: dict[str, Any]) -> None:
     assert FULL.record is not None
     assert FULL.record.as_received is not None
-    came = replace(FULL.record.as_received, **wrong)
-    forged = replace(FULL.record, as_received=came)
-    header = part10.encode(replace(FULL, record=forged))
+    came = FULL.record.as_received._replace(**wrong)
+    forged = FULL.record._replace(as_received=came)
+    header = part10.encode(FULL._replace(record=forged))
     assert part10.decode(header)[0].record is None

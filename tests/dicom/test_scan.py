@@ -83,7 +83,7 @@ def test_every_value_the_node_needs(syntax: str, kind: type) -> None:
     assert found.planar_configuration == 0
     assert found.number_of_frames == 2
     assert (found.rows, found.columns) == (2, 3)
-    assert (found.bits_allocated, found.bits_stored, found.high_bit) == (16, 12, 11)
+    assert (found.bits_allocated, found.bits_stored) == (16, 12)
     assert found.pixel_representation == 1
     assert not found.is_signed
     pixel_data = found.pixel_data
@@ -582,7 +582,6 @@ NAMES = {
     "columns": "Columns",
     "bits_allocated": "BitsAllocated",
     "bits_stored": "BitsStored",
-    "high_bit": "HighBit",
     "pixel_representation": "PixelRepresentation",
 }
 

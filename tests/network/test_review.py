@@ -20,7 +20,7 @@ from pynetdicom import build_context, evt
 from pynetdicom.sop_class import CTImageStorage, Verification
 
 from node.errors import PeerRefused
-from node.model import KeepReason, Kept, Origin, Received
+from node.model import Kept, Origin, Received
 from node.network import store_scu
 from node.network.arena import Pool
 from node.network.data_set import Assembly
@@ -30,6 +30,7 @@ from node.network.server import Server, listen
 from node.network.store_scp import Answer, StoreSCP
 from node.network.tally import Tally
 from node.network.workers import Workers
+from node.reasons import KeepReason
 
 LIMITS = Limits(instance_bytes=1000, artim_seconds=2, close_seconds=0.2, refuse_seconds=0.5)
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 
 from node.dicom.uids import EXPLICIT_VR_LE, RLE_LOSSLESS
-from node.model import Compressed, KeepReason, Kept, Origin, Received
+from node.model import Compressed, Kept, Origin, Received
 from node.network.tally import (
     MOST_REMEMBERED,
     MOST_SOURCES,
@@ -18,6 +18,7 @@ from node.network.tally import (
     latest,
     merge,
 )
+from node.reasons import KeepReason
 
 
 def received(modality: str = "CT", syntax: str = EXPLICIT_VR_LE) -> Received:

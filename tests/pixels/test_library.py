@@ -26,8 +26,8 @@ from pydicom.uid import (
 
 from node import pixels
 from node.errors import BadConfiguration, CannotUnderstand, DecodingFailed
-from node.model import KeepReason
 from node.pixels import Options, library
+from node.reasons import KeepReason
 
 CT = Path(examples.get_path("ct"))
 

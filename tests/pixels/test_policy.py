@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from node.dicom import uids
-from node.model import KeepReason
 from node.pixels.policy import Options, PixelFacts, PixelLayout, decide, describe
+from node.reasons import KeepReason
 
 CT = PixelFacts(
     samples_per_pixel=1,
@@ -115,7 +114,7 @@ KEPT: dict[str, tuple[dict[str, Any], KeepReason]] = {
 
 @pytest.mark.parametrize("case", ENCODED)
 def test_encoded(case: str) -> None:
-    facts = replace(CT, **ENCODED[case])
+    facts = CT._replace(**ENCODED[case])
     layout = decide(facts, Options())
     assert isinstance(layout, PixelLayout)
     assert layout == describe(facts)
@@ -127,12 +126,12 @@ def test_encoded(case: str) -> None:
 @pytest.mark.parametrize("case", KEPT)
 def test_kept(case: str) -> None:
     changes, reason = KEPT[case]
-    assert decide(replace(CT, **changes), Options()) is reason
+    assert decide(CT._replace(**changes), Options()) is reason
 
 
 def test_switched_off_is_said_before_anything_else() -> None:
     off = Options(transfer_syntax_uid="")
-    assert decide(replace(CT, value_length=None), off) is KeepReason.SWITCHED_OFF
+    assert decide(CT._replace(value_length=None), off) is KeepReason.SWITCHED_OFF
 
 
 BEYOND: dict[str, tuple[dict[str, Any], bool]] = {
@@ -154,7 +153,7 @@ BEYOND: dict[str, tuple[dict[str, Any], bool]] = {
 @pytest.mark.parametrize("case", BEYOND)
 def test_beyond_the_table_of_the_standard_only_when_asked(case: str) -> None:
     changes, is_possible = BEYOND[case]
-    facts = replace(CT, **changes)
+    facts = CT._replace(**changes)
     assert decide(facts, Options()) is KeepReason.NOT_IN_TABLE
     answer = decide(facts, Options(beyond_table=True))
     assert isinstance(answer, PixelLayout) == is_possible
@@ -169,6 +168,6 @@ def test_each_transfer_syntax_has_a_table_of_its_own() -> None:
 
 
 def test_lengths() -> None:
-    layout = decide(replace(CT, **ENCODED["many frames"]), Options())
+    layout = decide(CT._replace(**ENCODED["many frames"]), Options())
     assert isinstance(layout, PixelLayout)
     assert (layout.frame_bytes, layout.value_bytes) == (48, 144)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import tracemalloc
 import zlib
-from dataclasses import replace
 
 import instances
 import pytest
@@ -17,11 +16,11 @@ from node.dicom.identity import check, identity_of, scan_any
 from node.dicom.part10 import FileMeta
 from node.dicom.scan import scan
 from node.errors import CannotUnderstand, InvalidSOPInstance
-from node.model import KeepReason
 from node.pixels import files
 from node.pixels.files import Written, write_file
 from node.pixels.planning import NotEncoded, plan, turned
 from node.pixels.policy import Options
+from node.reasons import KeepReason
 
 
 def written(data: bytes, syntax: str, options: Options | None = None) -> tuple[Written, bytes]:
@@ -102,7 +101,7 @@ def test_what_is_no_uid_is_named(keyword: str) -> None:
     number = {"StudyInstanceUID": "D", "SeriesInstanceUID": "E"}[keyword]
     name = f"{keyword.removesuffix('InstanceUID').lower()}_instance_uid"
     with pytest.raises(InvalidSOPInstance) as failure:
-        check(replace(found, **{name: "../x"}), ds.SOPClassUID, ds.SOPInstanceUID)
+        check(found._replace(**{name: "../x"}), ds.SOPClassUID, ds.SOPInstanceUID)
     series = keyword.removesuffix("InstanceUID")
     assert str(failure.value) == f"{series} Instance UID (0020,000{number}) is no UID"
     with pytest.raises(InvalidSOPInstance) as failure:

@@ -9,7 +9,6 @@ import io
 import sys
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import corpus
@@ -41,12 +40,12 @@ from node.dicom.identity import scan_any
 from node.dicom.part10 import FileMeta
 from node.dicom.scan import scan
 from node.errors import BadConfiguration, CannotUnderstand, DecodingFailed, EncodingFailed
-from node.model import KeepReason
 from node.pixels import encapsulation, files, rle, transcoder
 from node.pixels.codecs import check_installed
 from node.pixels.files import Written, write_file, write_unread
 from node.pixels.policy import Options
 from node.pixels.stored import data_set_in, native_syntaxes, opened
+from node.reasons import KeepReason
 
 SMALL: dict[str, Callable[[], Dataset]] = {
     "12 of 16 bits": image,
@@ -746,8 +745,8 @@ def test_a_record_of_something_else_is_noticed(tmp_path: Path) -> None:
     meta, at = part10.decode(content)
     assert meta.record is not None
     assert meta.record.as_received is not None
-    came = replace(meta.record.as_received, crc32=meta.record.as_received.crc32 ^ 1)
-    header = part10.encode(replace(meta, record=replace(meta.record, as_received=came)))
+    came = meta.record.as_received._replace(crc32=meta.record.as_received.crc32 ^ 1)
+    header = part10.encode(meta._replace(record=meta.record._replace(as_received=came)))
     stored.path.write_bytes(header + content[at:])
     with pytest.raises(DecodingFailed, match="not the one that was received"):
         stored.given_in(ExplicitVRLittleEndian)

@@ -8,7 +8,6 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,12 @@ from pydicom.uid import (
 )
 
 from node.errors import CodecFailed, DecodingFailed, EncodingFailed
-from node.model import KeepReason
 from node.pixels import library, workers
 from node.pixels.codecs import codec_for
 from node.pixels.policy import Options, PixelLayout
 from node.pixels.stored import data_set_in, opened
 from node.pixels.workers import CodecWorkers, WorkerLimits
+from node.reasons import KeepReason
 
 LAYOUT = PixelLayout(
     rows=64,
@@ -154,7 +153,7 @@ def test_frames_are_the_same_wherever_they_are_encoded(
 ) -> None:
     pytest.importorskip(package)
     here = Options(transfer_syntax_uid=uid, encoder=plugin)
-    there = codec_for(LAYOUT, replace(here, run=pool))
+    there = codec_for(LAYOUT, here._replace(run=pool))
     encoded = there.encode(memoryview(FRAME))
     assert encoded == codec_for(LAYOUT, here).encode(FRAME)
     assert there.decode(memoryview(encoded)) == FRAME
