@@ -1,7 +1,8 @@
 """The server of the status page: one thread of the supervisor.
 
-Where its port is taken the node runs without it and says so. Connections are few, and one on which
-no request arrives is closed.
+Where its port is taken the node runs without it and says so. Connections are few, those of one
+address fewer, and one whose peer makes us wait, for a request, its body, or to read the answer, is
+closed.
 """
 
 from __future__ import annotations
@@ -23,23 +24,55 @@ log = logging.getLogger(__name__)
 
 #: More are answered 503: a page, a scrape and a few people need no more.
 _MOST_CONNECTIONS = 64
+#: More are closed at once: each costs the supervisor a descriptor.
+_MOST_OPEN = 2 * _MOST_CONNECTIONS
+#: Of one address: a browser opens six, and a proxy is one address for several people.
+_MOST_OF_ONE = _MOST_CONNECTIONS // 2
 #: Request line and headers together.
 _HEAD_BYTES = 16 * 1024
-#: Time for the first request, and between two on one connection, in seconds.
-_REQUEST_SECONDS = 10.0
-_KEEP_ALIVE_SECONDS = 10
+#: Time for a peer to send a request, and as much to read its answer, in seconds.
+_PEER_SECONDS = 10.0
+_LOOKS = 4
 
 
 class _Impatient(H11Protocol):
-    """Closes a connection whose first request does not come; uvicorn would wait for ever."""
+    """Closes a connection whose peer makes us wait; uvicorn would wait for ever."""
+
+    _waited_for: tuple[object, str] = (None, "")
+    _since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.loop.call_later(_REQUEST_SECONDS, self._require_request)
+        ours = [one for one in self.connections if isinstance(one, _Impatient)]
+        of_one = [one for one in ours if one._host == self._host]
+        if len(self.connections) > _MOST_OPEN or len(of_one) > _MOST_OF_ONE:
+            transport.abort()
+        else:
+            self._look()
 
-    def _require_request(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
-            self.transport.close()
+    @property
+    def _host(self) -> str:
+        return self.client[0] if self.client else ""
+
+    def _look(self) -> None:
+        """Look now and then how long the peer has been owing us the same."""
+        if self.transport.is_closing() and not self.transport.get_write_buffer_size():
+            return
+        now, waited_for = self.loop.time(), (self.cycle, self._what_we_wait_for())
+        if waited_for != self._waited_for:
+            self._waited_for, self._since = waited_for, now
+        elif waited_for[1] and now - self._since >= _PEER_SECONDS:
+            self.transport.abort()
+            return
+        self.loop.call_later(_PEER_SECONDS / _LOOKS, self._look)
+
+    def _what_we_wait_for(self) -> str:
+        """Return what the peer has to do next, "" where it is our turn."""
+        if self.transport.get_write_buffer_size():
+            return "to read"
+        if self.cycle is None or self.cycle.response_complete:
+            return "to ask"
+        return "to send the body" if self.cycle.more_body else ""
 
 
 class StatusServer:
@@ -72,7 +105,9 @@ class StatusServer:
             proxy_headers=False,
             limit_concurrency=_MOST_CONNECTIONS,
             h11_max_incomplete_event_size=_HEAD_BYTES,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_keep_alive=round(_PEER_SECONDS),
+            # A line for each bad request would be a flood of them.
+            log_level=logging.ERROR,
             timeout_graceful_shutdown=1,
         )
         self._server = uvicorn.Server(config)

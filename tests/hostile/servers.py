@@ -99,6 +99,8 @@ COMMANDS: dict[str, Command] = {
     "Orthanc": _orthanc,
     "pynetdicom": _pynetdicom,
 }
+#: Another process may take a free port before it is listened on.
+_STARTS = 3
 _PROGRAMS = {"storescp": "storescp", "Orthanc": "Orthanc"}
 
 
@@ -129,13 +131,21 @@ class Server:
         return self.process.pid
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
-        command = COMMANDS[self.name](self.folder, self.port)
-        with open(self.folder / "log", "ab") as log:
-            self.process = subprocess.Popen(
-                command, cwd=self.folder, env=ENVIRONMENT, stdout=log, stderr=log
+        """Start it and wait until it answers; elsewhere where its port was taken meanwhile."""
+        for _ in range(_STARTS):
+            command = COMMANDS[self.name](self.folder, self.port)
+            with open(self.folder / "log", "ab") as log:
+                process = subprocess.Popen(
+                    command, cwd=self.folder, env=ENVIRONMENT, stdout=log, stderr=log
+                )
+            self.process = process
+            wait_until(
+                lambda p=process: p.poll() is not None or self.answers(), f"{self.name} answers", 60
             )
-        wait_until(self.answers, f"{self.name} answers", 60)
+            if process.poll() is None:
+                return
+            self.port = free_port()
+        raise AssertionError((self.folder / "log").read_text())
 
     def answers(self, seconds: float = 2.0) -> bool:
         """Tell whether an honest C-ECHO is answered in that time."""

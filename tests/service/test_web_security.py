@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -218,25 +219,83 @@ def test_bodies_are_small_and_their_length_is_said(site: Site) -> None:
     assert site.ask("/healthz")[0] == 200
 
 
-def test_a_silent_connection_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_server, "_REQUEST_SECONDS", 0.2)
-    site = Site(tmp_path)
+A_POST = b"POST /act HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 4000\r\n\r\n"
+A_GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+#: What is said at once; then a byte now and then, and nothing is read.
+DAWDLERS: dict[str, bytes] = {
+    "nothing": b"",
+    "half a request": b"GET / HTTP/1.1\r\nHost: 127",
+    "a body that does not come": A_POST,
+    "half a body": A_POST + b"token=",
+    "half a second request": A_GET + b"GET",
+    "a body that nobody wants": A_POST.replace(b"POST /act", b"POST /healthz") + b"x",
+    "more answers than are read": b"GET /style.css HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 4000,
+}
+
+
+@pytest.mark.parametrize("case", DAWDLERS)
+def test_a_peer_that_makes_us_wait_is_closed(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may press the buttons: a slow body is waited for no longer than a slow request."""
+    monkeypatch.setattr(status_server, "_PEER_SECONDS", 0.4)
+    site = Site(tmp_path, control="anyone")
     try:
-        for said in (b"", b"GET / HTTP/1.1\r\nHost: 127"):
-            with socket.create_connection(("127.0.0.1", site.port), 30) as silent:
-                silent.sendall(said)
-                assert silent.recv(100) == b""
+        with socket.create_connection(("127.0.0.1", site.port), 30) as sock:
+            with contextlib.suppress(ConnectionError):
+                sock.sendall(DAWDLERS[case])
+
+            def is_closed() -> bool:
+                try:
+                    sock.send(b"x", socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    return False
+                except OSError:
+                    return True
+                return False
+
+            wait_until(lambda: is_closed() or time.sleep(0.05), "it is closed")
+        assert site.ask("/healthz")[0] == 200
     finally:
         site.server.stop()
 
 
+def test_work_of_ours_is_not_held_against_a_peer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An echo to a slow archive takes longer than a peer may."""
+    monkeypatch.setattr(status_server, "_PEER_SECONDS", 0.2)
+    monkeypatch.setattr(Actions, "do", lambda *_, **__: time.sleep(1))
+    site = Site(tmp_path)
+    try:
+        assert site.press("pause") == 303
+    finally:
+        site.server.stop()
+
+
+def connections(site: Site, count: int, address: str) -> contextlib.ExitStack:
+    opened = contextlib.ExitStack()
+    for _ in range(count):
+        with contextlib.suppress(ConnectionError):
+            one = socket.create_connection(("127.0.0.1", site.port), 30, (address, 0))
+            opened.enter_context(contextlib.closing(one))
+    return opened
+
+
 def test_one_connection_too_many_is_told_so(site: Site) -> None:
-    with contextlib.ExitStack() as open_ones:
-        for _ in range(70):
-            one = socket.create_connection(("127.0.0.1", site.port), 30)
-            open_ones.enter_context(contextlib.closing(one))
-        assert site.ask("/healthz")[0] == 503
+    with (
+        connections(site, 32, "127.0.0.1"),
+        connections(site, 32, "127.0.0.2"),
+        socket.create_connection(("127.0.0.1", site.port), 30, ("127.0.0.3", 0)) as one_more,
+    ):
+        one_more.sendall(A_GET)
+        assert one_more.recv(100).startswith(b"HTTP/1.1 503")
     wait_until(lambda: site.ask("/healthz")[0] == 200, "it answers again")
+
+
+def test_one_address_cannot_have_all_connections(site: Site) -> None:
+    with connections(site, 300, "127.0.0.66"):
+        assert site.ask("/healthz")[0] == 200
 
 
 def test_settings_keep_the_page_on_this_machine() -> None:
