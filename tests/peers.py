@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import instances
@@ -31,6 +32,8 @@ from node.network.store_scu import Peer, StoreSCU, connect
 ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
 #: A peer that takes longer has failed.
 PATIENCE = 90.0
+#: Somebody else may take a free port first: so many are tried.
+_PORTS = 5
 #: The AE title of every node and every downstream here.
 NODE, MODALITY, DOWNSTREAM = "DCMPRESS", "MODALITY", "DOWNSTREAM"
 
@@ -154,18 +157,28 @@ def _listens(port: int) -> bool:
     return False
 
 
+def _has_begun_or_ended(process: subprocess.Popen[bytes], port: int) -> bool:
+    return process.poll() is not None or _listens(port)
+
+
 @contextlib.contextmanager
 def storescp(folder: Path, *options: str, port: int | None = None) -> Iterator[int]:
     """Run DCMTK's storescp on a port, writing into `folder` what it gets, bit for bit."""
-    port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
-    command = [need("storescp"), "-aet", DOWNSTREAM, "-od", str(folder), "+B", *options, str(port)]
-    with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as process:
-        try:
-            wait_until(lambda: _listens(port), "storescp listens")
-            yield port
-        finally:
-            process.kill()
+    command = [need("storescp"), "-aet", DOWNSTREAM, "-od", str(folder), "+B", *options]
+    for _ in range(_PORTS):
+        found = port or free_port()
+        with subprocess.Popen(
+            [*command, str(found)], env=ENVIRONMENT, stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                wait_until(partial(_has_begun_or_ended, process, found), "storescp listens")
+                if process.poll() is None:
+                    yield found
+                    return
+            finally:
+                process.kill()
+    raise AssertionError("storescp ended: its ports were all taken")
 
 
 @dataclass

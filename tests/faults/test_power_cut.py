@@ -185,7 +185,7 @@ def check(state: State, owed: Sequence[Instance], destination: str, root: Path) 
     assert verdict.seen.whole == {one.sop_instance_uid for one in _SENT}
 
 
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("mode", ["disk", "disk on another file system", "forward"])
 def test_every_state_after_a_power_cut(
     mode: str, tmp_path: Path, is_long: bool, counted: list[str], request: pytest.FixtureRequest

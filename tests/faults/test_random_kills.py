@@ -102,7 +102,7 @@ def _report(mode: str, killing: Kills, seconds: float, verdicts: Iterable[Verdic
 
 
 @pytest.mark.peer
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("mode", ["forward", "relay"])
 def test_nothing_is_lost(
     mode: str,
