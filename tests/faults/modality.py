@@ -27,7 +27,7 @@ from node.network.store_scu import Peer, StoreSCU, connect
 #: Instances that go over one association before a new one is made.
 BATCH = 10
 #: How long it waits before it tries again, and for an answer, in seconds.
-PAUSE, PATIENCE = 0.02, 20.0
+PAUSE, PATIENCE = 0.02, 60.0
 
 
 class Modality:

@@ -165,7 +165,6 @@ def check(state: State, owed: Sequence[Instance], destination: str, root: Path) 
                 <= {path.name for path in visible(archive)}
             ),
             "what was acknowledged is delivered",
-            20,
         )
         modality = Modality(node.address[1], ledger)
         for instance in _SENT:
@@ -178,7 +177,6 @@ def check(state: State, owed: Sequence[Instance], destination: str, root: Path) 
                 and not list((root / "state").rglob("queued/*/*.dcm"))
             ),
             "what was sent again is delivered",
-            20,
         )
     verdict = in_archive(archive, ledger.read())
     assert verdict.is_well, (verdict.seen, verdict.lost)
