@@ -46,6 +46,8 @@ class _Impatient(H11Protocol):
         ours = [one for one in self.connections if isinstance(one, _Impatient)]
         of_one = [one for one in ours if one._host == self._host]
         if len(self.connections) > _MOST_OPEN or len(of_one) > _MOST_OF_ONE:
+            # Now: until the transport says that it is lost, others would be counted with it.
+            self.connections.discard(self)
             transport.abort()
         else:
             self._look()
