@@ -28,6 +28,7 @@ from node.network.acse import NodeACSE
 from node.network.arena import Pool
 from node.network.connection import Connection
 from node.network.dimse import MessageProvider
+from node.network.indications import ALREADY
 from node.network.limits import Limits
 from node.network.prototype import Prototype
 from node.network.services import serve_request
@@ -44,8 +45,6 @@ LOGGER = logging.getLogger(__name__)
 _DEFAULT_HANDLERS: Final[dict[Any, Any]] = {
     event: (evt.get_default_handler(event), None) for event in evt._INTERVENTION_EVENTS
 }
-#: The parent pauses a reactor thread with an event; there is none to pause.
-_NOBODY_WAITS: Final = threading.Event()
 
 
 class NodeAssociation(Association):
@@ -88,7 +87,9 @@ class NodeAssociation(Association):
         self.on_end: Callable[[NodeAssociation], None] | None = None
         self._abort_wanted = False
         self._thread: int | None = None
-        self._ended = threading.Event()
+        self._has_ended = False
+        #: Held while a thread serves it.
+        self._served = threading.Lock()
         self._be_an_association(ae, mode, prototype)
         self.acse = NodeACSE(self)
         self.dul = UpperLayer(self)
@@ -115,7 +116,7 @@ class NodeAssociation(Association):
         self.network_timeout_response = "A-ABORT"
         self._bind_defaults()
         self._kill = self._started_dul = False
-        self._reactor_checkpoint = _NOBODY_WAITS
+        self._reactor_checkpoint = ALREADY
 
     def __repr__(self) -> str:
         return f"<association with {self.peer_name}>"
@@ -126,11 +127,12 @@ class NodeAssociation(Association):
 
     def is_alive(self) -> bool:
         """Tell whether a thread serves this association."""
-        return self._thread is not None and not self._ended.is_set()
+        return self._thread is not None and not self._has_ended
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until no thread serves it any more."""
-        self._ended.wait(timeout)
+        if self._served.acquire(timeout=-1 if timeout is None else timeout):
+            self._served.release()
 
     def _bind_defaults(self) -> None:
         """Bind nothing but what intervention events need: no log line per PDU."""
@@ -178,6 +180,7 @@ class NodeAssociation(Association):
 
     def run_reactor(self) -> None:
         """Negotiate, serve until the end, leave nothing open; in a thread of the server's."""
+        self._served.acquire()
         self._thread = threading.get_ident()
         threading.current_thread().name = self.name
         try:
@@ -194,7 +197,8 @@ class NodeAssociation(Association):
                     over()
             finally:
                 # Whatever failed: a place that is not given back is gone until a restart.
-                self._ended.set()
+                self._has_ended = True
+                self._served.release()
                 if self.on_end is not None:
                     self.on_end(self)
 

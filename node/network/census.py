@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import threading
+from functools import lru_cache
 from typing import Final
 
 from node.network.limits import Limits
@@ -22,6 +23,8 @@ from node.network.limits import Limits
 _PEER_BYTES: Final = 1 << 16
 #: Addresses are told apart by so many bytes of their digest; two that are not share a limit.
 _DIGEST_BYTES: Final = 5
+#: As many modalities; what a scan leaves does not stay.
+_REMEMBERED_ADDRESSES: Final = 256
 
 
 class Census:
@@ -83,6 +86,7 @@ class Census:
             fcntl.lockf(self._places, fcntl.LOCK_UN, 1, place)
 
 
+@lru_cache(_REMEMBERED_ADDRESSES)
 def _first_of(address: str) -> int:
     digest = hashlib.sha256(address.encode()).digest()[:_DIGEST_BYTES]
     return (int.from_bytes(digest, "big") + 1) * _PEER_BYTES

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
 from typing import TYPE_CHECKING
 
 from pynetdicom import evt
 from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
 
+from node.network.indications import ALREADY
 from node.network.line import Line
 
 if TYPE_CHECKING:
@@ -34,11 +34,9 @@ class Connection(Line, AssociationSocket):
         Line.__init__(self, connected)
         self._assoc: NodeAssociation = assoc
         self._is_connected = connected is not None
-        self._ready = threading.Event()
         self._tls_args = tls
         self._local_address = local_address
         if connected is not None:
-            self._ready.set()
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connected.settimeout(None)
 
@@ -60,7 +58,9 @@ class Connection(Line, AssociationSocket):
             evt.trigger(self.assoc, evt.EVT_CONN_OPEN, {"address": address})
             primitive.result = "Evt2"
         self.provider_queue.put(primitive)
-        self._ready.set()
+
+    #: `connect` has come to its end when it returns: nobody has to wait for that.
+    _ready = ALREADY
 
     #: Why `connect` did not succeed.
     failure: OSError | None = None

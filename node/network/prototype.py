@@ -6,7 +6,6 @@ Here the service users are made once, and copied for each association.
 
 from __future__ import annotations
 
-from copy import copy
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +17,7 @@ from pynetdicom.transport import AddressInformation
 
 from node.network.answers import Answers
 from node.network.arena import Pool
+from node.network.indications import like
 from node.network.limits import Limits
 
 
@@ -67,10 +67,9 @@ def _copy_of(user: ServiceUser, assoc: Association) -> ServiceUser:
 
     A handler of EVT_REQUESTED that wants others sets a list of its own.
     """
-    mine = ServiceUser.__new__(ServiceUser)
-    vars(mine).update(vars(user))
+    mine = like(user)
     mine.assoc = assoc
-    mine._user_info = [copy(item) for item in user._user_info]
+    mine._user_info = [like(item) for item in user._user_info]
     mine._ext_neg = {kind: list(items) for kind, items in user._ext_neg.items()}
     mine._common_ext = {}
     return mine

@@ -8,7 +8,6 @@ small and of many kinds, is left to pynetdicom's decoder, which raises what it l
 
 from __future__ import annotations
 
-from copy import copy
 from functools import lru_cache
 from typing import Any, Final
 
@@ -26,6 +25,7 @@ from node.network.association_request import (
     encoded_item,
     items,
 )
+from node.network.indications import like
 from node.network.pdu_reader import ASSOCIATE_FIXED_BYTES
 
 #: Twice the UIDs that the Standard registers; what a peer invents does not stay.
@@ -47,11 +47,10 @@ class JudgedPDU:
 
     def to_primitive(self) -> A_ASSOCIATE:
         """Return the A-ASSOCIATE indication, whose contexts are shared and only read."""
-        primitive = A_ASSOCIATE()
-        vars(primitive).update(vars(self._primitive))
+        primitive = like(self._primitive)
         contexts = list(self._primitive._presentation_context_definition_list)
         primitive._presentation_context_definition_list = contexts
-        primitive._user_information = [copy(item) for item in self._primitive._user_information]
+        primitive._user_information = [like(item) for item in self._primitive._user_information]
         return primitive
 
 
