@@ -1,7 +1,8 @@
 """A disk destination: {StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm below a folder.
 
-The file is linked from the spool where that is on the same file system, else copied to a temporary
-name, synced and linked. Nothing that is there is ever replaced: the same content again is
+The file is moved from the spool where that is on the same file system and no other destination has
+it too: whoever edits it here must not edit what waits there. Else it is copied to a temporary name,
+synced and linked. Nothing that is there is ever replaced: the same content again is
 delivered already, other content under the same UID is kept beside it with a part of its digest in
 the name. UIDs were checked when the instance was received and are checked again before they
 become names.
@@ -15,7 +16,8 @@ import itertools
 import logging
 import os
 import shutil
-from collections.abc import Iterable
+import stat
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from node.dicom import status
@@ -34,11 +36,24 @@ log = logging.getLogger(__name__)
 UNKNOWN = "unknown"
 
 
-class Archive:
-    """One disk destination."""
+def nobody_else(_: Entry) -> bool:
+    """Tell that no other destination has an entry."""
+    return False
 
-    def __init__(self, name: str, directory: Path, disk: Disk, run: Run = here) -> None:
+
+class Archive:
+    """One disk destination. `is_shared` tells whether another one has an entry too."""
+
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        disk: Disk,
+        run: Run = here,
+        is_shared: Callable[[Entry], bool] = nobody_else,
+    ) -> None:
         self.name = name
+        self._is_shared = is_shared
         self._directory = directory
         self._disk = disk
         self._run = run
@@ -80,7 +95,6 @@ class Archive:
         if self._take(entry, place):
             return Delivered(destination=self.name, status=status.SUCCESS)
         if self._holds(place, entry, record):
-            self._secure(place)
             return Delivered(destination=self.name, status=status.SUCCESS, detail="there already")
         beside = place.with_name(f"{place.stem}~{record.sha256[:16]}.dcm")
         if self._take(entry, beside):
@@ -90,17 +104,23 @@ class Archive:
                 place.stem,
                 beside.name,
             )
-        elif self._holds(beside, entry, record):
-            self._secure(beside)
-        else:
+        elif not self._holds(beside, entry, record):
             return Failed(destination=self.name, cause=f"{beside.name} is there with other content")
         return Delivered(destination=self.name, status=status.SUCCESS, detail="kept both")
 
     def _secure(self, place: Path) -> None:
-        """Make durable what is there: whoever put it there may not have got to that."""
-        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        """Make durable what is there: whoever put it there may not have got to that.
+
+        If it failed before, this may succeed though nothing is on the disk. So what is cached is
+        forgotten: what is read from now on comes from the disk.
+        """
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(place, flags)
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return
             self._disk.sync_file(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(descriptor)
         self._disk.sync_folder(place.parent)
@@ -108,20 +128,27 @@ class Archive:
     def _take(self, entry: Entry, place: Path) -> bool:
         """Give the file its name in the archive; False where the name is taken."""
         try:
-            self._link_or_copy(entry.path, place)
+            self._link_or_copy(entry, place)
         except FileExistsError:
             return False
-        self._disk.sync_folder(place.parent)
+        try:
+            self._disk.sync_folder(place.parent)
+        except OSError:
+            # Syncing again could report a success that is none: it has to be put there again.
+            with contextlib.suppress(OSError):
+                self._disk.remove(place)
+            raise
         return True
 
-    def _link_or_copy(self, source: Path, place: Path) -> None:
-        try:
-            self._disk.link(source, place)
-        except OSError as failure:
-            # Another file system, or one without hard links.
-            if failure.errno not in NO_LINKS:
-                raise
-            self._copy(source, place)
+    def _link_or_copy(self, entry: Entry, place: Path) -> None:
+        if not self._is_shared(entry):
+            try:
+                return self._disk.link(entry.path, place)
+            except OSError as failure:
+                # Another file system, or one without hard links.
+                if failure.errno not in NO_LINKS:
+                    raise
+        self._copy(entry.path, place)
 
     def _copy(self, source: Path, place: Path) -> None:
         # What a version that gave its drafts this name left of this entry; none is written now.
@@ -149,10 +176,11 @@ class Archive:
         raise AssertionError("a counter does not end")
 
     def _holds(self, place: Path, entry: Entry, record: Record) -> bool:
-        """Tell whether the file at `place` is whole and has the content of the entry: as it is
-        stored, or as it was received.
+        """Tell whether the file at `place` is durable, whole, and has the content of the entry: as
+        it is stored, or as it was received.
         """
         try:
+            self._secure(place)
             with opened(place) as there:
                 if there.meta.record is None or not there.is_whole():
                     return False

@@ -82,7 +82,9 @@ class StoredInstance(NamedTuple):
 def opened(path: Path) -> Iterator[StoredInstance]:
     """Map the DICOM file at `path`; OSError as `os.open` raises it."""
     with contextlib.ExitStack() as stack:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # Nothing but a file is waited for: a FIFO is empty.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(path, flags)
         stack.callback(os.close, descriptor)
         if os.fstat(descriptor).st_size == 0:
             raise CannotUnderstand("the file is empty")

@@ -55,7 +55,7 @@ class Deliverer:
         self._index = Indexer(spool)
         self._loops = {
             destination.name: Loop(
-                lanes=lanes(settings, destination, spool.disk, self._workers, witness),
+                lanes=lanes(settings, destination, spool, self._workers, witness),
                 spool=spool,
                 backoff=backoff_of(destination),
                 stop=self._stop,

@@ -18,7 +18,7 @@ from node.pixels.workers import CodecWorkers, WorkerLimits
 from node.service.doors import tls_to
 from node.service.encoding import codec_of
 from node.settings import DestinationSettings, DiskDestination, NetworkDestination, Settings
-from node.spool import Disk
+from node.spool import Disk, Spool
 
 
 def peer_of(settings: Settings, destination: NetworkDestination) -> Peer:
@@ -87,7 +87,7 @@ def codec_workers(settings: Settings) -> CodecWorkers:
 def lanes(
     settings: Settings,
     destination: DiskDestination | NetworkDestination,
-    disk: Disk,
+    spool: Spool,
     run: Run,
     witness: Witness = nobody,
 ) -> list[Destination]:
@@ -96,7 +96,8 @@ def lanes(
     `run` says where codecs of others run.
     """
     if isinstance(destination, DiskDestination):
-        return [Archive(destination.name, destination.directory, disk, run)]
+        folder = destination.directory
+        return [Archive(destination.name, folder, spool.disk, run, spool.is_shared)]
     peer = peer_of(settings, destination)
     manner, refusals = manner_of(settings, destination, run), Refusals()
     return [

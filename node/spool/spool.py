@@ -115,6 +115,24 @@ class Spool:
             self.disk.remove(self.root / State.ARRIVING / slot_of(entry.name))
             self.disk.remove(entry.path)
 
+    def is_shared(self, entry: Entry) -> bool:
+        """Tell whether another destination has a queued entry too, or may yet get it: they have
+        one file.
+        """
+        if os.stat(entry.path).st_nlink == 1:
+            return False
+        others = [name for name in self.destinations() if name != entry.destination]
+        # Asked first: fan-out lets go of that name when all others are there.
+        is_on_its_way = os.path.lexists(self.root / State.RECEIVED / entry.name)
+        return bool(others) and (
+            is_on_its_way
+            or any(
+                os.path.lexists(self.root / state / other / entry.name)
+                for other in others
+                for state in (State.QUEUED, State.FAILED, State.CORRUPT)
+            )
+        )
+
     def delivered(self, entry: Entry) -> None:
         """Let go of an entry that its destination has."""
         self._remove(entry, Step.DELIVERED)
@@ -236,16 +254,29 @@ class Spool:
         return None
 
     def _link(self, entries: Sequence[Entry], step: Step, destination: str) -> None:
-        """Give entries the name of their next state too, and make those names durable."""
+        """Give entries the name of their next state too, and make those names durable.
+
+        Where the sync fails they are taken back: to sync them again could report a success that is
+        none, so they have to be made again.
+        """
+        made: dict[Path, list[Path]] = {}
         for entry in entries:
             state = after(entry.state, step)
             assert state is not None
+            folder = self.root / state / destination
+            names = made.setdefault(folder, [])
             # The link is there already where a crash interrupted an earlier run.
             with contextlib.suppress(FileExistsError):
-                self.disk.link(entry.path, self.root / state / destination / entry.name)
-        for state in {after(entry.state, step) for entry in entries}:
-            assert state is not None
-            self.disk.sync_folder(self.root / state / destination)
+                self.disk.link(entry.path, folder / entry.name)
+                names.append(folder / entry.name)
+        for folder, names in made.items():
+            try:
+                self.disk.sync_folder(folder)
+            except OSError:
+                for name in names:
+                    with contextlib.suppress(OSError):
+                        self.disk.remove(name)
+                raise
 
     def _step(self, entry: Entry, step: Step) -> Entry:
         state = after(entry.state, step)

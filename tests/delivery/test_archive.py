@@ -264,3 +264,66 @@ def test_a_folder_that_cannot_be_made_puts_the_destination_off(
     assert isinstance(outcome, Deferred)
     assert outcome.blame is Blame.DESTINATION
     assert outcome.cause == "its folder cannot be written: File exists"
+
+
+def shared_by_two(spool: Spool, path: Path) -> tuple[list[Entry], list[Archive]]:
+    """One entry that waits for two folders, and these."""
+    spool.add_destination("second")
+    with spool.begin() as incoming:
+        meta = FileMeta("1.2.3", "1.1", ExplicitVRLittleEndian)
+        ds = instances.image(SOPInstanceUID="1.1", SOPClassUID="1.2.3")
+        write_file(scan(instances.encoded(ds), ExplicitVRLittleEndian), meta, incoming.file, RLE)
+        entry = incoming.commit()
+    spool.fan_out([entry], ["disk", "second"])
+    archives = [
+        Archive(name, path / name, spool.disk, is_shared=spool.is_shared)
+        for name in ("disk", "second")
+    ]
+    return [next(spool.queued(each.name)) for each in archives], archives
+
+
+def test_who_edits_a_file_does_not_edit_what_waits_for_others(tmp_path: Path, spool: Spool) -> None:
+    (first, second), (to_first, to_second) = shared_by_two(spool, tmp_path)
+    assert give(to_first, first) == Delivered(destination="disk", status=0)
+    spool.delivered(first)
+    [place] = (tmp_path / "disk").rglob("*.dcm")
+    content = place.read_bytes()
+    with place.open("r+b") as edited:
+        edited.write(bytes(400))
+    assert give(to_second, second) == Delivered(destination="second", status=0)
+    [other] = (tmp_path / "second").rglob("*.dcm")
+    assert other.read_bytes() == content
+
+
+def test_the_last_who_has_it_gets_the_file_itself(tmp_path: Path, spool: Spool) -> None:
+    (first, second), (to_first, to_second) = shared_by_two(spool, tmp_path)
+    inode = second.path.stat().st_ino
+    assert spool.is_shared(first)
+    give(to_first, first)
+    spool.delivered(first)
+    assert not spool.is_shared(second)
+    give(to_second, second)
+    spool.delivered(second)
+    [place] = (tmp_path / "second").rglob("*.dcm")
+    assert (place.stat().st_ino, place.stat().st_nlink) == (inode, 1)
+
+
+def test_one_that_others_failed_or_may_yet_get_is_shared(tmp_path: Path, spool: Spool) -> None:
+    (first, second), _ = shared_by_two(spool, tmp_path)
+    spool.refused(second, "it will not take it")
+    assert spool.is_shared(first)
+    spool.drop(next(iter(spool.failed("second"))).entry)
+    assert not spool.is_shared(first)
+    # Fan-out is under way: the queue of the other is not written yet.
+    os.link(first.path, spool.root / "received" / first.name)
+    assert spool.is_shared(first)
+
+
+def test_a_fifo_where_the_file_belongs_holds_nobody_up(tmp_path: Path, spool: Spool) -> None:
+    entry = put(spool, instances.image(SOPInstanceUID="1.1"))
+    give(archive(tmp_path / "archive"), entry)
+    [place] = (tmp_path / "archive").rglob("*.dcm")
+    place.unlink()
+    os.mkfifo(place)
+    outcome = give(archive(tmp_path / "archive"), entry)
+    assert outcome == Delivered(destination="disk", status=0, detail="kept both")

@@ -126,14 +126,27 @@ class CountingDisk(Disk):
 
 def test_what_is_there_already_is_synced_before_it_counts(tmp_path: Path, spool: Spool) -> None:
     entry, disk = put(spool), CountingDisk(broken="1.3")
+    place = tmp_path / "archive" / "1.2" / "1.3" / "1.1.dcm"
     to = Archive("disk", tmp_path / "archive", disk)
     assert isinstance(give(to, entry), Deferred)
+    # Of a run that ended here.
+    os.link(entry.path, place)
     assert isinstance(give(to, entry), Deferred)
     disk.broken = "none"
     disk.synced.clear()
     outcome = give(to, entry)
     assert outcome == Delivered(destination="disk", status=0, detail="there already")
     assert disk.synced == ["1.1.dcm", "1.3"]
+
+
+def test_a_name_that_could_not_be_synced_is_made_again(tmp_path: Path, spool: Spool) -> None:
+    """To sync it again could succeed though it is not on the disk."""
+    entry, disk = put(spool), CountingDisk(broken="1.3")
+    to = Archive("disk", tmp_path / "archive", disk)
+    assert isinstance(give(to, entry), Deferred)
+    assert not list((tmp_path / "archive").rglob("*.dcm"))
+    disk.broken = "none"
+    assert give(to, entry) == Delivered(destination="disk", status=0)
 
 
 def test_a_folder_whose_name_could_not_be_synced_is_gone_again(tmp_path: Path) -> None:

@@ -303,3 +303,28 @@ def test_a_marker_that_was_copied_back_is_still_the_same_spool(tmp_path: Path) -
     assert not spool.is_mounted()
     marker.write_text(content)
     assert spool.is_mounted()
+
+
+def test_names_that_could_not_be_synced_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To sync them again could succeed though they are not on the disk."""
+    spool = Spool(tmp_path / "spool", Disk())
+    spool.add_destination("pacs")
+    with spool.arrive() as incoming:
+        entry = incoming.commit()
+    queue = spool.root / "queued" / "pacs"
+
+    def broken(folder: Path) -> None:
+        if folder == queue:
+            raise OSError(errno.EIO, "injected")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(spool.disk, "sync_folder", broken)
+        with pytest.raises(OSError, match="injected"):
+            spool.fan_out([entry], ["pacs"])
+    assert list(queue.iterdir()) == []
+    assert list(spool.received()) == [entry]
+    spool.fan_out(list(spool.received()), ["pacs"])
+    assert [each.name for each in spool.queued("pacs")] == [entry.name]
+    assert list(spool.received()) == []
