@@ -78,12 +78,17 @@ class AssociationRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthenticationFailed:
-    """A user or a certificate was not who it should be. `user` is "" where none was named."""
+    """A user or a certificate was not who it should be. `user` is "" where none was named.
+
+    Where it is TLS that failed, one who tries again and again is told of once a minute, with how
+    often it was.
+    """
 
     user: str
     ae_title: str
     address: str
     cause: str
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

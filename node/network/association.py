@@ -64,7 +64,7 @@ class NodeAssociation(Association):
     ) -> None:
         #: Names the association in log and audit.
         self.code = os.urandom(3).hex()
-        #: Why the peer could not be authenticated by TLS, where that is so.
+        #: Why the TLS handshake failed, where it did: whoever listens to EVT_CONN_CLOSE tells.
         self.tls_failure = ""
         #: Whose place in the census it has.
         self.peer_address = ""
@@ -74,6 +74,8 @@ class NodeAssociation(Association):
         self.answers = None if prototype is None else prototype.answers
         self.judged: JudgedRequest | None = None
         self.was_established = False
+        #: Requests that were refused and told of in the log.
+        self.refusals_told = 0
         self.tls: ssl.SSLContext | None = None
         #: What the peer's certificate proves, where it has shown a good one.
         self.certificate_names: frozenset[str] = frozenset()
@@ -212,7 +214,6 @@ class NodeAssociation(Association):
             self.certificate_names = identities(connection.socket)
         except (OSError, ValueError) as error:
             self.tls_failure = str(error)
-            LOGGER.warning("TLS handshake with %s failed: %s", self.peer_name, error)
             evt.trigger(self, evt.EVT_CONN_CLOSE, {"address": self.peer_address})
             return False
         return True

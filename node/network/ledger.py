@@ -50,6 +50,7 @@ class _Running:
     since: float
     volume: Volume = field(default_factory=Volume)
     refused: int = 0
+    echoes: int = 0
     compressed: int = 0
     sop_classes: set[str] = field(default_factory=set)
     studies: StudyCount = field(default_factory=StudyCount)
@@ -120,6 +121,12 @@ class Ledger:
         if studies:
             self._witness(InstancesReceived(**_who(assoc), studies=studies, refused=0))
 
+    def echo(self, assoc: Any) -> None:
+        """A C-ECHO was answered."""
+        with self._lock:
+            if (running := self._running.get(assoc)) is not None:
+                running.echoes += 1
+
     def reject(self, assoc: Any, refusal: Refusal) -> None:
         """An association was rejected."""
         who, cause = _who(assoc), f"{refusal.reason}; {refusal.mend}"
@@ -127,20 +134,21 @@ class Ledger:
             key = (who["ae_title"], who["address"], refusal.code)
             times = self._repeats.times(key, time.monotonic())
         if times:
-            again = f" ({times} times in a minute)" if times > 1 else ""
-            log.warning("%s rejected: %s%s", name_of(assoc), cause, again)
+            log.warning("%s rejected: %s%s", name_of(assoc), cause, _again(times))
             self._witness(AssociationRefused(**who, code=refusal.code, cause=cause, times=times))
         self._remember(assoc, result="rejected", reason=refusal.reason, mend=refusal.mend)
 
     def not_authenticated(self, assoc: Any) -> None:
         """A TLS handshake failed: who called is not known, but from where."""
+        address, cause = assoc.peer_address, assoc.tls_failure
         with self._lock:
-            key = ("TLS", assoc.peer_address)
-            times = self._repeats.times(key, time.monotonic())
+            times = self._repeats.times(("TLS", address), time.monotonic())
         if times:
-            cause = f"TLS: {assoc.tls_failure}"
+            log.warning("TLS handshake with %s failed: %s%s", address, cause, _again(times))
             self._witness(
-                AuthenticationFailed(user="", ae_title="", address=assoc.peer_address, cause=cause)
+                AuthenticationFailed(
+                    user="", ae_title="", address=address, cause=f"TLS: {cause}", times=times
+                )
             )
 
     def end(self, assoc: Any) -> None:
@@ -162,6 +170,7 @@ class Ledger:
             seconds=seconds,
             instances=volume.instances,
             refused=running.refused,
+            echoes=running.echoes,
             sop_classes=len(running.sop_classes),
             bytes_in=volume.bytes_in,
             bytes_out=volume.bytes_out,
@@ -181,6 +190,10 @@ class Ledger:
             self._total.remember(record, self._peer_name(record.calling_ae_title))
 
 
+def _again(times: int) -> str:
+    return f" ({times} times in a minute)" if times > 1 else ""
+
+
 def _log_association(assoc: Any, running: _Running, seconds: float) -> None:
     volume = running.volume
     ratio = volume.bytes_in / volume.bytes_out if volume.bytes_out else 1.0
@@ -190,6 +203,7 @@ def _log_association(assoc: Any, running: _Running, seconds: float) -> None:
         "address": assoc.requestor.address,
         "instances": volume.instances,
         "refused": running.refused,
+        "echoes": running.echoes,
         "compressed": running.compressed,
         "bytes_in": volume.bytes_in,
         "bytes_out": volume.bytes_out,
@@ -205,9 +219,18 @@ def _log_association(assoc: Any, running: _Running, seconds: float) -> None:
             f"{size(volume.bytes_out)}, ratio {ratio:.2f}, {seconds:.1f} s, {speed:.1f} MB/s"
         )
     else:
-        what = f"nothing to keep, {seconds:.1f} s"  # a C-ECHO, say
+        what = f"{_nothing_to_keep(assoc, running)}, {seconds:.1f} s"
     end = "" if assoc.is_released else ", aborted"
     log.info("%s sent %s%s", name_of(assoc), what, end, extra={FACTS: facts})
+
+
+def _nothing_to_keep(assoc: Any, running: _Running) -> str:
+    """Return what an association was that brought no instance."""
+    if running.echoes:
+        return "a C-ECHO" if running.echoes == 1 else f"{running.echoes:,} C-ECHOs"
+    if not assoc.accepted_contexts:
+        return "nothing: it proposed no presentation context that is taken here"
+    return "nothing"
 
 
 def _who(assoc: Any) -> dict[str, str]:

@@ -38,6 +38,8 @@ _OPERATIONS: Final = {
     VerificationServiceClass: frozenset({command_set.C_ECHO_RQ}),
 }
 
+#: Refused requests of one association that have a log line each.
+_MOST_REFUSALS_TOLD: Final = 100
 #: More than the Standard has; private ones that a peer invents do not stay.
 _REMEMBERED_CLASSES: Final = 512
 
@@ -168,13 +170,7 @@ def _answer(assoc: NodeAssociation, refused: Refused, context_id: int) -> None:
     command, failure = refused.command, refused.failure
     field = command["CommandField"]
     assert isinstance(field, int)
-    LOGGER.warning(
-        "%s: %s answered with %s: %s",
-        assoc.peer_name,
-        _subject_of(command),
-        status.describe(failure.dimse_status),
-        failure,
-    )
+    tell_of_refusal(assoc, _subject_of(command), failure.dimse_status, str(failure))
     if field == command_set.C_STORE_RQ and assoc.on_refused is not None:
         assoc.on_refused()
     assoc.dimse.send_command(
@@ -187,6 +183,20 @@ def _answer(assoc: NodeAssociation, refused: Refused, context_id: int) -> None:
         },
         context_id,
     )
+
+
+def tell_of_refusal(assoc: NodeAssociation, subject: str, code: int, why: str) -> None:
+    """Log what was answered with a failure: the first of an association, which may do it for ever.
+
+    How many there were is in the line that its end is told in.
+    """
+    assoc.refusals_told += 1
+    if assoc.refusals_told > _MOST_REFUSALS_TOLD:
+        return
+    answer = status.describe(code)
+    LOGGER.warning("%s: %s answered with %s: %s", assoc.peer_name, subject, answer, why)
+    if assoc.refusals_told == _MOST_REFUSALS_TOLD:
+        LOGGER.warning("%s: what else it is refused is only counted", assoc.peer_name)
 
 
 def _subject_of(command: Command) -> str:

@@ -34,6 +34,7 @@ from node.network.dimse import received_data
 from node.network.ledger import Ledger, Refusal, name_of, origin_of
 from node.network.limits import Limits
 from node.network.server import Server, listen
+from node.network.services import tell_of_refusal
 from node.network.tally import Timing
 from node.network.users import Users, offered
 
@@ -254,13 +255,7 @@ class StoreSCP:
             answer = self._answer(event, received)
         self._count(event.assoc, answer)
         if not answer.is_taken:
-            log.warning(
-                "%s: %s answered with %s: %s",
-                name_of(event.assoc),
-                received.sop_instance_uid,
-                status.describe(answer.status),
-                answer.comment,
-            )
+            tell_of_refusal(event.assoc, received.sop_instance_uid, answer.status, answer.comment)
         return answer.status, answer.comment[:_COMMENT_CHARACTERS]
 
     def _answer(self, event: Any, received: Received) -> Answer:
@@ -273,8 +268,8 @@ class StoreSCP:
             log.exception("%s: an instance could not be received", name_of(event.assoc))
             return Answer(status.PROCESSING_FAILURE, "internal error")
 
-    @staticmethod
-    def _echo(_: Any) -> int:
+    def _echo(self, event: Any) -> int:
+        self.ledger.echo(event.assoc)
         return status.SUCCESS
 
 

@@ -125,6 +125,7 @@ class AssociationRecord:
     seconds: float = 0.0
     instances: int = 0
     refused: int = 0
+    echoes: int = 0
     sop_classes: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
@@ -151,6 +152,7 @@ class AssociationRecord:
             seconds=self.seconds + other.seconds,
             instances=self.instances + other.instances,
             refused=self.refused + other.refused,
+            echoes=self.echoes + other.echoes,
             sop_classes=max(self.sop_classes, other.sop_classes),
             bytes_in=self.bytes_in + other.bytes_in,
             bytes_out=self.bytes_out + other.bytes_out,

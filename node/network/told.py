@@ -5,6 +5,7 @@ Both are bounded: `StudyCount` is told in parts, `Repeats` forgets who was quiet
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from typing import Final
 
@@ -46,7 +47,7 @@ class Repeats:
 
     def times(self, key: tuple[object, ...], now: float) -> int:
         """Return how often it happened since it was last told; 0 where it is too soon to tell."""
-        since, count = self._seen.pop(key, (now - _REPEAT_SECONDS, 0))
+        since, count = self._seen.pop(key, (-math.inf, 0))
         if now - since < _REPEAT_SECONDS:
             self._seen[key] = (since, count + 1)
             return 0

@@ -87,11 +87,12 @@ def _built(event: Event, stamp: str, us: str) -> Element | None:
             root = _root(stamp, "110100", "E", _SUCCESS, kind)
             _participant(root, us, role="110150")
         case AssociationRefused():
-            text = f"association rejected: {event.cause}"
+            text = f"association rejected: {event.cause}{_times(event.times)}"
             root = _alert(stamp, "110126", _MINOR_FAILURE, us, text, event.address)
             _participant(root, event.ae_title, event.address)
         case AuthenticationFailed():
-            root = _root(stamp, "110114", "E", _MINOR_FAILURE, "110122", event.cause)
+            text = f"{event.cause}{_times(event.times)}"
+            root = _root(stamp, "110114", "E", _MINOR_FAILURE, "110122", text)
             who = event.user or event.ae_title
             _participant(root, who, event.address, requestor=True)
             _participant(root, us)
@@ -117,6 +118,10 @@ def _built(event: Event, stamp: str, us: str) -> Element | None:
         case _:
             return None
     return root
+
+
+def _times(times: int) -> str:
+    return f" ({times} times since it was last told)" if times > 1 else ""
 
 
 def _root(

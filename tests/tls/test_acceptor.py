@@ -23,6 +23,7 @@ from pynetdicom import AE
 from tls.certificates import LONG_AGO, Authority, Pair
 
 from node.events import AuthenticationFailed
+from node.network import told
 from node.service.audit import Position, open_trail
 from node.service.node import Node
 from node.settings import Peer
@@ -125,6 +126,29 @@ def test_who_gets_in(
 def _recorded(node: Node) -> list[AuthenticationFailed]:
     lines = open_trail(node.settings).read(Position(1, 0))
     return [line.event for line in lines if isinstance(line.event, AuthenticationFailed)]
+
+
+def test_handshakes_that_fail_are_one_line_a_minute_and_counted(
+    tmp_path: Path,
+    start_node: StartNode,
+    ours: Authority,
+    server: Pair,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(told, "_REPEAT_SECONDS", 1e9)
+    node = start_node(disk(tmp_path / "disk"), tls=tls(server, ours))
+    nobody = context_of(ours, None)
+    for _ in range(20):
+        assert said(node, nobody) == "no TLS"
+    wait_until(lambda: node._receiver.associations == 0, "all have ended")
+    monkeypatch.setattr(told, "_REPEAT_SECONDS", 0.0)
+    assert said(node, nobody) == "no TLS"
+    wait_until(lambda: len(_recorded(node)) == 2, "it is told again")
+    lines = [line for line in caplog.messages if line.startswith("TLS handshake with")]
+    assert len(lines) == 2
+    assert lines[1].endswith(" (20 times in a minute)")
+    assert [event.times for event in _recorded(node)] == [1, 20]
 
 
 def test_revoked(
