@@ -4,6 +4,7 @@
 
 The calls are those of a trace of the running node, so no call that it learns to make is left out:
 for each thread and each kind of call the first, the second, and so on until one more did not come.
+A receiver takes whatever thread is free, so there it is the Nth call of whichever makes so many.
 After each the modality sends again, and in the end the ledger is held against every destination.
 """
 
@@ -33,7 +34,7 @@ ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EROFS", "EMFILE")
 @dataclass(frozen=True)
 class Point:
     """The Nth call of a kind, of one thread by its place in the order of their beginning; of any
-    thread that begins later where that is None.
+    thread where that is None.
     """
 
     role: str
@@ -82,7 +83,7 @@ class Bench:
                 place = threads.index(thread) if thread in threads else None
                 # The first thread only says that it lives.
                 if place != 0:
-                    found.add(Point(role, place, call))
+                    found.add(Point(role, place if role == DELIVERER else None, call))
         return sorted(found, key=str)
 
     @contextlib.contextmanager
