@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from faults.ledger import Ledger, Told, Verdict, at_downstream, in_archive, visible
+from faults.ledger import Ledger, Verdict, at_downstream, in_archive
 from faults.modality import Sending
 from faults.serving import DELIVERER, RECEIVER, SUPERVISOR, Downstream, Served, kill, served
 from peers import wait_until
@@ -27,8 +27,8 @@ _LATEST = 0.25
 #: Children that are killed before the supervisor is. More would wait longer for each restart.
 _CHILDREN = 5
 _SENDERS = 8
-#: What was queued at the last kill is delivered by then.
-_DRAIN_SECONDS = 180
+#: What was queued at the last kill is delivered by then, on a busy machine too.
+_DRAIN_SECONDS = 1800
 
 
 class Kills:
@@ -79,22 +79,6 @@ def _kill(node: Served, ledger: Ledger, count: int) -> Kills:
     return killing
 
 
-def _wait_until_archived(node: Served, told: Told) -> None:
-    names = {f"{uid}.dcm" for uid in told.acknowledged}
-
-    def are_there() -> bool:
-        return names <= {path.name for path in visible(node.archive)}
-
-    wait_until(are_there, "everything acknowledged is in the archive", _DRAIN_SECONDS)
-
-
-def _wait_until_downstream(received: Path, told: Told) -> None:
-    def are_there() -> bool:
-        return not at_downstream(received, told).lost
-
-    wait_until(are_there, "everything acknowledged is downstream", _DRAIN_SECONDS)
-
-
 def _report(mode: str, killing: Kills, seconds: float, verdicts: Iterable[Verdict]) -> str:
     of_each = ", ".join(f"{n} {what}" for what, n in sorted(killing.counted.items()))
     said = "; ".join(map(str, verdicts))
@@ -121,12 +105,10 @@ def test_nothing_is_lost(
     ) as node:
         killing = _kill(node, ledger, kills)
         told, seconds = ledger.read(), time.monotonic() - begin
-        verdicts = []
+        wait_until(lambda: node.is_drained, "everything is delivered", _DRAIN_SECONDS)
+        verdicts = [at_downstream(received, told)]
         if mode == "forward":
-            _wait_until_archived(node, told)
             verdicts.append(in_archive(node.archive, told))
-        _wait_until_downstream(received, told)
-        verdicts.append(at_downstream(received, told))
         assert node.set_aside() == []
     counted.append(_report(mode, killing, seconds, verdicts))
     assert killing.count >= kills
