@@ -6,6 +6,10 @@ synced and linked. Nothing that is there is ever replaced: the same content agai
 delivered already, other content under the same UID is kept beside it with a part of its digest in
 the name. UIDs were checked when the instance was received and are checked again before they
 become names.
+
+`deliver` gives a file its name, `settle` makes the names of many files durable with one sync of
+each folder. Names that are not known to be durable are taken back: syncing the folder again could
+report a success that is none.
 """
 
 from __future__ import annotations
@@ -32,6 +36,8 @@ from node.spool import NO_LINKS, Disk, Entry
 
 log = logging.getLogger(__name__)
 
+#: Files that are settled together; so many go again where a folder cannot be synced.
+AT_ONCE = 64
 #: Folder of an instance that has no Study or Series Instance UID.
 UNKNOWN = "unknown"
 
@@ -43,6 +49,8 @@ def nobody_else(_: Entry) -> bool:
 
 class Archive:
     """One disk destination. `is_shared` tells whether another one has an entry too."""
+
+    at_once = AT_ONCE
 
     def __init__(
         self,
@@ -58,6 +66,8 @@ class Archive:
         self._disk = disk
         self._run = run
         self._drafts = itertools.count()
+        #: What was given a name since the last `settle`, by folder.
+        self._new: dict[Path, list[Path]] = {}
 
     def begin(self, entries: Iterable[Entry]) -> None:
         """Nothing has to be known before."""
@@ -72,9 +82,26 @@ class Archive:
         except CannotUnderstand as failure:
             return Failed(destination=self.name, cause=str(failure))
         except OSError as failure:
-            # Its path is left out: the page shows this to whoever may look.
-            cause = f"its folder cannot be written: {failure.strerror or failure}"
-            return Deferred(destination=self.name, cause=cause, blame=Blame.DESTINATION)
+            return self._deferred(failure)
+
+    def settle(self) -> Deferred | None:
+        """Make the names durable that were given since the last time."""
+        new, self._new = self._new, {}
+        try:
+            for folder in list(new):
+                self._disk.sync_folder(folder)
+                del new[folder]
+        except OSError as failure:
+            for place in itertools.chain.from_iterable(new.values()):
+                with contextlib.suppress(OSError):
+                    self._disk.remove(place)
+            return self._deferred(failure)
+        return None
+
+    def _deferred(self, failure: OSError) -> Deferred:
+        # Its path is left out: the page shows this to whoever may look.
+        cause = f"its folder cannot be written: {failure.strerror or failure}"
+        return Deferred(destination=self.name, cause=cause, blame=Blame.DESTINATION)
 
     def close(self) -> None:
         """Nothing is held between deliveries."""
@@ -91,7 +118,8 @@ class Archive:
         return self._directory / study / series / f"{uid}.dcm"
 
     def _put(self, entry: Entry, place: Path, record: Record) -> Outcome:
-        self._disk.make_folder(place.parent)
+        if place.parent not in self._new:
+            self._disk.make_folder(place.parent)
         if self._take(entry, place):
             return Delivered(destination=self.name, status=status.SUCCESS)
         if self._holds(place, entry, record):
@@ -131,13 +159,7 @@ class Archive:
             self._link_or_copy(entry, place)
         except FileExistsError:
             return False
-        try:
-            self._disk.sync_folder(place.parent)
-        except OSError:
-            # Syncing again could report a success that is none: it has to be put there again.
-            with contextlib.suppress(OSError):
-                self._disk.remove(place)
-            raise
+        self._new.setdefault(place.parent, []).append(place)
         return True
 
     def _link_or_copy(self, entry: Entry, place: Path) -> None:

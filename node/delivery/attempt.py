@@ -25,12 +25,20 @@ class Destination(Protocol):
     """One lane of a loop, used from one thread."""
 
     name: str
+    #: So many deliveries are settled together at most.
+    at_once: int
 
     def begin(self, entries: Iterable[Entry]) -> None:
         """Hear which entries come next, for instance to negotiate for all of them at once."""
 
     def deliver(self, entry: Entry, instance: StoredInstance) -> Outcome:
         """Bring one entry there, which is open as `instance` and is what was written."""
+
+    def settle(self) -> Deferred | None:
+        """Make what was delivered since the last call safe there, or say why that cannot be.
+
+        Before, nothing of it may leave the queue.
+        """
 
     def close(self) -> None:
         """Let go of what is held between deliveries; called when there is nothing to do."""

@@ -96,6 +96,8 @@ AS_STORED = Manner()
 class Forward:
     """One network destination, used from one thread."""
 
+    at_once = 1
+
     def __init__(
         self,
         name: str,
@@ -211,6 +213,9 @@ class Forward:
         self._proposed = set(proposals)
         self._refusals.note_answer(proposals, self._association.accepted, time.monotonic())
         return self._association.accepted
+
+    def settle(self) -> None:
+        """Nothing: what the peer has answered for, it has."""
 
     def close(self) -> None:
         """Release the association."""

@@ -2,7 +2,8 @@
 
 The loop owns the order, the back-off and the count of tries, on as many lanes as the destination
 may have associations; a lane (`Archive`, `Forward`) owns how one entry gets there and answers with
-an outcome (`attempt`). An entry leaves the queue only when it was delivered, or refused for good
+an outcome (`attempt`). An entry leaves the queue only when it was delivered and its lane has
+settled it, with others where the lane wants that, or refused for good
 and then kept with the reason. An entry whose bytes are not what was written, or that does not say
 what was written, is set aside and never sent. With one lane entries go in the order of receipt;
 several lanes only begin them in that order.
@@ -22,14 +23,14 @@ import os
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from node.delivery.attempt import Attempt, Damaged, Destination, attempt, close, result_of
+from node.delivery.attempt import Attempt, Damaged, Destination, attempt, close
 from node.delivery.circuit import Breaker, Circuit
 from node.delivery.memory import Memory, NoMemory, Remembered
-from node.delivery.progress import Progress
+from node.delivery.progress import Account, Progress
 from node.delivery.schedule import Backoff
 from node.delivery.worklist import Fate, Worklist
 from node.dicom import status
@@ -37,6 +38,9 @@ from node.model import Blame, Deferred, Delivered, Failed
 from node.spool import Entry, Spool
 
 log = logging.getLogger(__name__)
+
+#: Entries that were delivered, each with what came of its try.
+Done: TypeAlias = list[tuple[Entry, Attempt]]
 
 #: Entries that are looked at as one batch: as many as one negotiation can speak for.
 BATCH = 64
@@ -64,12 +68,7 @@ class Loop:
     _memory: Remembered = field(init=False)
     _work: Worklist = field(default_factory=Worklist)
     _rings: int = 0
-    _failed: int = 0
-    _delivered_bytes: int = 0
-    _attempts: Counter[str] = field(default_factory=Counter)
-    #: Tries that came to nothing since the destination last took or refused an instance.
-    _failures_in_a_row: int = 0
-    _last_error: str = ""
+    _account: Account = field(default_factory=Account)
     #: Entries that were delivered and could not be removed.
     _taken: set[str] = field(default_factory=set)
 
@@ -86,16 +85,7 @@ class Loop:
     def progress(self) -> Progress:
         """What was done since the start."""
         with self._changed:
-            return Progress(
-                delivered=self._work.delivered,
-                failed=self._failed,
-                delivered_bytes=self._delivered_bytes,
-                attempts=dict(self._attempts),
-                circuit=self._breaker.circuit,
-                waiting_for_seconds=self._breaker.seconds_left(time.monotonic()),
-                last_error=self._last_error,
-                failures_in_a_row=self._failures_in_a_row,
-            )
+            return self._account.progress(self._work.delivered, self._breaker, time.monotonic())
 
     def ring(self) -> None:
         """Say that something was queued, or that `stop` was set."""
@@ -196,19 +186,32 @@ class Loop:
             lane.begin(batch)
         except Exception:
             log.exception("%s: cannot look ahead", self.name)
+        delivered: Done = []
         for entry in batch:
-            if self.stop.is_set() or self._is_paused or not self._one(lane, entry):
+            if self.stop.is_set() or self._is_paused or not self._one(lane, entry, delivered):
+                break
+            if len(delivered) >= lane.at_once and not self._let_go(lane, delivered):
                 return
+        self._let_go(lane, delivered)
 
     # -- one entry -----------------------------------------------------------------------------
 
-    def _one(self, lane: Destination, entry: Entry) -> bool:
-        """Deliver one entry; False where it and those behind it have to wait."""
+    def _one(self, lane: Destination, entry: Entry, delivered: Done) -> bool:
+        """Deliver one entry; False where it and those behind it have to wait.
+
+        One that was delivered is added to `delivered` and stays in the queue.
+        """
         if self._breaker.circuit is Circuit.OPEN:
             return False
         try:
-            return self._settle(entry, self._attempt(lane, entry))
+            made = self._attempt(lane, entry)
+            if isinstance(made.outcome, Delivered):
+                delivered.append((entry, made))
+                return True
+            # What got through before comes first: afterwards the destination may be left alone.
+            return self._let_go(lane, delivered) and self._settle(entry, made)
         except OSError as failure:
+            self._let_go(lane, delivered)
             if self._is_gone(entry):
                 self._leave(entry, delivered=False)
                 return True
@@ -219,25 +222,20 @@ class Loop:
     def _attempt(self, lane: Destination, entry: Entry) -> Attempt:
         if entry.name in self._taken:
             return Attempt(Delivered(destination=self.name, status=status.SUCCESS))
-        made = attempt(lane, entry)
-        if made.byte_count is not None and not isinstance(made.outcome, Damaged):
-            with self._changed:
-                self._attempts[result_of(made.outcome)] += 1
-                if isinstance(made.outcome, Delivered):
-                    self._delivered_bytes += made.byte_count
-        return made
+        return attempt(lane, entry)
 
     def _is_gone(self, entry: Entry) -> bool:
         """Tell whether a human removed the entry from the queue meanwhile."""
         return self.spool.is_mounted() and not os.path.lexists(entry.path)
 
     def _settle(self, entry: Entry, made: Attempt) -> bool:
+        """Do what an outcome says that is no delivery; False where the others have to wait."""
+        with self._changed:
+            self._account.count(made)
         match made.outcome:
             case Damaged():
                 self.spool.damaged(entry)
                 self._note_failure("its bytes are not what was written: set aside", entry)
-            case Delivered(detail=detail):
-                self._let_go(entry, detail)
             case Failed(cause=cause):
                 self.spool.refused(entry, cause)
                 self._note_failure(cause, entry)
@@ -259,24 +257,47 @@ class Loop:
         if had_failed:
             self._memory.left(entry)
 
-    def _let_go(self, entry: Entry, detail: str) -> None:
+    def _let_go(self, lane: Destination, delivered: Done) -> bool:
+        """Remove what was delivered, once that is safe; False where it has to be tried again."""
+        if not delivered:
+            return True
+        done = delivered.copy()
+        delivered.clear()
+        unsafe = lane.settle()
+        if unsafe is not None:
+            self._back_off(unsafe.cause)
+            return False
+        try:
+            for entry, made in done:
+                self._remove(entry, made)
+        except OSError as failure:
+            self._back_off(f"the spool cannot be used: {failure.strerror or failure}")
+            return False
+        with self._changed:
+            self._account.last_error = ""
+        self._note_answer()
+        return True
+
+    def _remove(self, entry: Entry, made: Attempt) -> None:
         """Remove what was delivered; where that fails it is what is tried again."""
-        if detail and entry.name not in self._taken:
-            log.warning("%s: entry %s: delivered: %s", self.name, entry.name, detail)
-        self._taken.add(entry.name)
+        if entry.name not in self._taken:
+            self._taken.add(entry.name)
+            with self._changed:
+                self._account.count(made)
+            if isinstance(made.outcome, Delivered) and made.outcome.detail:
+                log.warning(
+                    "%s: entry %s: delivered: %s", self.name, entry.name, made.outcome.detail
+                )
         self.spool.delivered(entry)
         self._taken.discard(entry.name)
         self._leave(entry, delivered=True)
-        with self._changed:
-            self._last_error = ""
-        self._note_answer()
 
     def _note_answer(self) -> None:
         """The destination works: where it was left alone, the other lanes may go on."""
         with self._changed:
             was = self._breaker.circuit
             self._breaker.answered()
-            self._failures_in_a_row = 0
+            self._account.failures_in_a_row = 0
             if was is not Circuit.CLOSED:
                 log.info("%s: answers again", self.name)
                 self._changed.notify_all()
@@ -294,8 +315,7 @@ class Loop:
         with self._changed:
             delay = self.backoff.delay(max(1, tries), random.random())
             self._work.put_off(entry, time.monotonic() + delay)
-            self._last_error = cause
-            self._failures_in_a_row += 1
+            self._account.put_off(cause)
         self._memory.put_off(entry, uid, tries, delay, cause)
         if fate is Fate.DESTINATION_FAILS:
             self._back_off(cause)
@@ -309,14 +329,12 @@ class Loop:
         """Leave the whole destination alone for a while."""
         with self._changed:
             delay = self._breaker.failed(time.monotonic(), random.random(), lasting=lasting)
-            self._last_error = cause
-            self._failures_in_a_row += 1
+            self._account.put_off(cause)
         level = logging.ERROR if lasting else logging.WARNING
         log.log(level, "%s: %s; trying again in %.1f s", self.name, cause, delay)
 
     def _note_failure(self, cause: str, entry: Entry) -> None:
         self._leave(entry, delivered=False)
         with self._changed:
-            self._failed += 1
-            self._last_error = cause
+            self._account.set_aside(cause)
         log.error("%s: entry %s: %s", self.name, entry.name, cause)

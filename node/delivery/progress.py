@@ -9,7 +9,9 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from node.delivery.circuit import Circuit
+from node.delivery.attempt import Attempt, Damaged, result_of
+from node.delivery.circuit import Breaker, Circuit
+from node.model import Delivered
 
 #: Of two circuits the one that tells more: what is open anywhere is worth knowing.
 _WORSE = (Circuit.CLOSED, Circuit.HALF_OPEN, Circuit.OPEN)
@@ -63,3 +65,45 @@ class Progress:
     def shortened(self, characters: int) -> Progress:
         """Return it with its last error cut to so many characters."""
         return replace(self, last_error=self.last_error[:characters])
+
+
+@dataclass(slots=True)
+class Account:
+    """What a loop adds up since its start; the loop has the lock."""
+
+    failed: int = 0
+    delivered_bytes: int = 0
+    attempts: Counter[str] = field(default_factory=Counter)
+    #: Tries that came to nothing since the destination last took or refused an instance.
+    failures_in_a_row: int = 0
+    last_error: str = ""
+
+    def count(self, made: Attempt) -> None:
+        """Count a try that the destination gave an answer to."""
+        if made.byte_count is not None and not isinstance(made.outcome, Damaged):
+            self.attempts[result_of(made.outcome)] += 1
+            if isinstance(made.outcome, Delivered):
+                self.delivered_bytes += made.byte_count
+
+    def set_aside(self, cause: str) -> None:
+        """Note that an entry is not tried again."""
+        self.failed += 1
+        self.last_error = cause
+
+    def put_off(self, cause: str) -> None:
+        """Note that something is tried again."""
+        self.failures_in_a_row += 1
+        self.last_error = cause
+
+    def progress(self, delivered: int, breaker: Breaker, now: float) -> Progress:
+        """Return all of it, with what the loop's other parts know."""
+        return Progress(
+            delivered=delivered,
+            failed=self.failed,
+            delivered_bytes=self.delivered_bytes,
+            attempts=dict(self.attempts),
+            circuit=breaker.circuit,
+            waiting_for_seconds=breaker.seconds_left(now),
+            last_error=self.last_error,
+            failures_in_a_row=self.failures_in_a_row,
+        )

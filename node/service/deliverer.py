@@ -15,7 +15,7 @@ from node.delivery.loop import Loop
 from node.delivery.progress import Progress
 from node.events import Witness
 from node.service.audit import Trail
-from node.service.bell import Bell
+from node.service.bell import GATHER_SECONDS, Bell
 from node.service.destinations import (
     backoff_of,
     codec_workers,
@@ -125,7 +125,8 @@ class Deliverer:
                     due = time.monotonic() + _TAKE_OVER_EVERY
             except OSError as failure:
                 log.error("cannot queue what was received: %s; trying again", failure)
-            self._bell.wait(_LOOK_EVERY)
+            if self._bell.wait(_LOOK_EVERY):
+                self._stop.wait(GATHER_SECONDS)
 
     def _take_over(self) -> bool:
         """Look after what receivers that are gone were writing; return whether that is all."""

@@ -111,6 +111,7 @@ class Taker:
     """A destination that takes everything at once."""
 
     name = QUEUE
+    at_once = 1
 
     def begin(self, entries: Iterable[Entry]) -> None:
         """Nothing has to be known before."""
@@ -118,6 +119,9 @@ class Taker:
     def deliver(self, entry: Entry, instance: StoredInstance) -> Outcome:
         """Take it."""
         return Delivered(destination=QUEUE, status=0)
+
+    def settle(self) -> None:
+        """It is safe."""
 
     def close(self) -> None:
         """Nothing is held."""

@@ -9,6 +9,7 @@ from node.spool import Entry
 
 
 def give(to: Destination, entry: Entry) -> Outcome:
-    """Deliver one entry."""
+    """Deliver one entry and settle it."""
     with opened(entry.path) as instance:
-        return to.deliver(entry, instance)
+        outcome = to.deliver(entry, instance)
+    return to.settle() or outcome

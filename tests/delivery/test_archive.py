@@ -19,6 +19,7 @@ from node.dicom.scan import scan
 from node.model import Blame, Deferred, Delivered, Failed
 from node.pixels.files import write_file
 from node.pixels.policy import Options
+from node.pixels.stored import opened
 from node.spool import Disk, Durability, Entry, Spool
 
 NO_LINKS = {
@@ -148,6 +149,28 @@ def test_the_same_instance_stored_in_two_ways_is_one(
     assert isinstance(first, Delivered)
     assert isinstance(second, Delivered)
     assert second.detail == "there already"
+
+
+def test_files_of_one_folder_cost_one_sync(tmp_path: Path, spool: Spool) -> None:
+    class Counting(Disk):
+        def sync_folder(self, folder: Path) -> None:
+            synced.append(folder.name)
+            super().sync_folder(folder)
+
+    synced: list[str] = []
+    to = archive(tmp_path / "disk", Counting(Durability.FSYNC))
+    give(to, put(spool, instances.image(StudyInstanceUID="1.2", SeriesInstanceUID="1.3")))
+    synced.clear()
+    for number in range(10):
+        uids = {"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"}
+        with opened(put(spool, instances.image(seed=number, **uids)).path) as instance:
+            entry = list(spool.queued("disk"))[-1]
+            assert isinstance(to.deliver(entry, instance), Delivered)
+    assert synced == []
+    assert to.settle() is None
+    assert synced == ["1.3"]
+    assert to.settle() is None
+    assert synced == ["1.3"]
 
 
 def test_a_checksum_that_agrees_is_no_proof(tmp_path: Path, spool: Spool) -> None:

@@ -38,6 +38,7 @@ class Scripted:
     """A destination that answers as it was told to, by entry; otherwise it takes everything."""
 
     name = "pacs"
+    at_once = 1
 
     def __init__(self, **answers: list[Outcome]) -> None:
         self.answers = answers
@@ -54,6 +55,9 @@ class Scripted:
         self.asked.append(name)
         script = self.answers.get(name, [])
         return script.pop(0) if script else OK
+
+    def settle(self) -> Deferred | None:
+        return None
 
     def close(self) -> None:
         self.closed += 1
@@ -234,6 +238,32 @@ def test_what_somebody_dropped_is_passed_over(tmp_path: Path, running: list[Runn
     wait_until(lambda: loop.loop._work.next_due() is None, "b is forgotten")
     assert loop.destination.asked == ["b", "c"]
     assert loop.loop.progress.circuit is Circuit.CLOSED
+
+
+def test_nothing_leaves_the_queue_before_it_is_settled(
+    tmp_path: Path, running: list[Running]
+) -> None:
+    """What was delivered and cannot be settled is delivered again."""
+
+    class Together(Scripted):
+        at_once = 4
+        settled = 0
+
+        def settle(self) -> Deferred | None:
+            seen.append((len(self.asked), len(loop.queued)))
+            self.settled += 1
+            return DOWN if self.settled == 1 else None
+
+    seen: list[tuple[int, int]] = []
+    lane = Together()
+    loop = Running(tmp_path, lane)
+    running.append(loop)
+    loop.put(*(f"1.9.{number}" for number in range(10)))
+    loop.start()
+    loop.wait_until_empty()
+    wait_until(lambda: loop.loop.progress.delivered == 10, "all are delivered")
+    assert seen == [(4, 10), (8, 10), (12, 6), (14, 2)]
+    assert loop.loop.progress.attempts == {"success": 10}
 
 
 class Together(Scripted):

@@ -233,11 +233,15 @@ class Poisoned:
     """A destination that raises, or is in doubt, for some instances and takes the others."""
 
     name = "disk"
+    at_once = 1
 
     def __init__(self, bad: set[str], failure: Exception | None = None) -> None:
         self.bad = bad
         self.failure = failure
         self.asked: list[str] = []
+
+    def settle(self) -> None:
+        pass
 
     def begin(self, entries: Iterable[Entry]) -> None:
         raise UnicodeError("label empty or too long")
