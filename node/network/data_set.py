@@ -29,6 +29,8 @@ from node.pixels.mapped import release
 
 #: Smaller fragments are gathered before they are written: 16 KiB PDUs cost no call each.
 _WRITE_BYTES: Final = 64 * KIB
+#: So much is gathered: what is summed and written while the cache still has it costs half.
+_GATHER_BYTES: Final = 256 * KIB
 #: Of a spill file so much is read at a time.
 _READ_BYTES: Final = 16 * 1024 * KIB
 
@@ -150,12 +152,19 @@ class Assembly:
         if self._descriptor < 0:
             return self._view, self._filled, min(len(self._view), self._in_memory)
         left = self._limits.instance_bytes - self.nbytes
-        return self._view, self._filled, min(len(self._view), self._filled + left)
+        return self._view, self._filled, min(_GATHER_BYTES, self._filled + left)
 
     def fill_to(self, filled: int) -> None:
         """Count what was put into the memory that `free` returned."""
         self.nbytes += filled - self._filled
         self._filled = filled
+
+    def make_room(self) -> bool:
+        """Write what was gathered for the file; False where there is nothing, or no file."""
+        if self._descriptor < 0 or not self._filled:
+            return False
+        self._flush()
+        return self.failure is None
 
     def write(self, fragment: memoryview) -> None:
         """Take the next fragment."""
@@ -238,7 +247,7 @@ class Assembly:
     def _write_to_file(self, fragment: memoryview) -> None:
         if self._descriptor < 0:
             self._open()
-        elif self._filled + len(fragment) > BLOCK_BYTES or len(fragment) >= _WRITE_BYTES:
+        elif self._filled + len(fragment) > _GATHER_BYTES or len(fragment) >= _WRITE_BYTES:
             self._flush()
         if self.failure is not None:
             self._discard(len(fragment))

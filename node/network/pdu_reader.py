@@ -70,6 +70,9 @@ class Place(Protocol):
     def fill_to(self, filled: int) -> None:
         """Say that so many bytes of that memory are filled now."""
 
+    def make_room(self) -> bool:
+        """Put elsewhere what is filled, where that can be; tell whether there is room now."""
+
 
 class ConnectionClosed(Exception):
     """The peer closed or reset the connection (Evt17)."""
@@ -144,6 +147,19 @@ class PDUReader:
         before the first PDU that is not of this kind, or whose fragment does not fit.
         """
         self._grow()
+        outcome = self._take(context_id, place, idle_seconds)
+        while outcome == _FULL and place.make_room():
+            outcome = self._take(context_id, place, idle_seconds)
+        if outcome == _CLOSED:
+            raise ConnectionClosed
+        if outcome == _LATE:
+            raise InvalidPDU(_LATE_PDU, NOT_SPECIFIED)
+        if outcome == _IDLE:
+            raise TimeoutError
+        return outcome == _LAST
+
+    def _take(self, context_id: int, place: Place, idle_seconds: float) -> int:
+        """Return how a run of fragments ended."""
         view, filled, room = place.free()
         if self._kernel is None:
             outcome, filled = self._take_in_python(context_id, view, filled, room, idle_seconds)
@@ -164,13 +180,7 @@ class PDUReader:
                 limits.pdu_bytes_per_second,
             )
         place.fill_to(filled)
-        if outcome == _CLOSED:
-            raise ConnectionClosed
-        if outcome == _LATE:
-            raise InvalidPDU(_LATE_PDU, NOT_SPECIFIED)
-        if outcome == _IDLE:
-            raise TimeoutError
-        return bool(outcome == _LAST)
+        return outcome
 
     def _take_in_python(
         self, context_id: int, view: memoryview, filled: int, room: int, idle_seconds: float

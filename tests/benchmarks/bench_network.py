@@ -33,7 +33,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
-from network.peers import ENVIRONMENT, free_port, wait_until  # noqa: E402
+from network.peers import ENVIRONMENT, listening  # noqa: E402
 from network.raw_peer import (  # noqa: E402
     RELEASE_RQ,
     RawPeer,
@@ -123,23 +123,14 @@ def ours(folder: Path, pdu: int, write: bool, many: bool) -> Iterator[tuple[str,
 @contextlib.contextmanager
 def dcmtk(folder: Path, pdu: int, write: bool, many: bool) -> Iterator[tuple[str, int, int]]:
     """Run storescp; yields host, port and process ID."""
-    port = free_port()
     options = ["-od", str(folder), "-uf", "+B"] if write else ["--ignore"]
     options += ["--fork"] if many else []
-    command = ["storescp", *options, "-pdu", str(pdu), str(port)]
-    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    process, port = listening(["storescp", *options, "-pdu", str(pdu)])
     try:
-        wait_until(lambda: _listens(port))
         yield "127.0.0.1", port, process.pid
     finally:
         process.kill()
         process.wait()
-
-
-def _listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
 
 
 RECEIVERS = {"ours": ours, "dcmtk": dcmtk}

@@ -17,6 +17,8 @@ import pytest
 ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
 #: A peer that takes longer has failed.
 PATIENCE = 30.0
+#: The kernel may give a port that was free to somebody else first.
+_ATTEMPTS = 5
 
 
 def need(program: str) -> str:
@@ -62,12 +64,23 @@ def _listens(port: int) -> bool:
 @contextlib.contextmanager
 def storescp(folder: Path, *options: str) -> Iterator[tuple[str, int]]:
     """Run DCMTK's storescp, writing into `folder`."""
-    port = free_port()
-    command = [need("storescp"), "-od", str(folder), *options, str(port)]
-    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    command = [need("storescp"), "-od", str(folder), *options]
+    process, port = listening(command)
     try:
-        wait_until(lambda: _listens(port), "storescp listens")
         yield "127.0.0.1", port
     finally:
         process.kill()
         process.wait()
+
+
+def listening(command: list[str]) -> tuple[subprocess.Popen[bytes], int]:
+    """Start `command` on a free port; on another one where somebody took it in the meantime."""
+    for _ in range(_ATTEMPTS):
+        port = free_port()
+        process = subprocess.Popen(
+            [*command, str(port)], env=ENVIRONMENT, stderr=subprocess.DEVNULL
+        )
+        wait_until(lambda: process.poll() is not None or _listens(port), f"{command[0]} listens")  # noqa: B023
+        if process.poll() is None:
+            return process, port
+    raise AssertionError(f"{command[0]} does not run")

@@ -45,6 +45,9 @@ class Memory:
     def fill_to(self, filled: int) -> None:
         self.filled = filled
 
+    def make_room(self) -> bool:
+        return False
+
 
 @contextlib.contextmanager
 def reader(kernel: object, limits: Limits = LIMITS) -> Iterator[tuple[PDUReader, socket.socket]]:
@@ -136,6 +139,42 @@ def test_data_set_arrives_as_it_was_sent() -> None:
     stream = b"".join(p_data(pdv(5, 0, data[at : at + 4000])) for at in range(0, 56_000, 4000))
     stream += p_data(pdv(5, 2, data[56_000:]))
     assert transcript(KERNEL, stream, 7, 64_000)[0] == ("data set", data)
+
+
+class Emptied(Memory):
+    """Memory that is written elsewhere when it is full, like that of a spill file."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__(room)
+        self.written = b""
+
+    def make_room(self) -> bool:
+        had = self.filled > 0
+        self.written += bytes(self.bytes[: self.filled])
+        self.filled = 0
+        return had
+
+
+@KERNELS
+@pytest.mark.parametrize("size", [1, 900, 4000])
+def test_a_run_goes_on_where_there_is_room_again(kernel: object, size: int) -> None:
+    stream = fragments(30_000, size, 2) + fragments(10, 10, 2)
+    with reader(kernel) as (it, peer):
+        thread = threading.Thread(target=peer.sendall, args=(stream,))
+        thread.start()
+        memory = Emptied(4000)
+        assert it.take_fragments(CONTEXT, memory, 5)
+        memory.make_room()
+        assert memory.written == bytes(index % 251 for index in range(30_000))
+        thread.join()
+
+
+@KERNELS
+def test_a_fragment_that_never_fits_ends_the_run(kernel: object) -> None:
+    with reader(kernel) as (it, peer):
+        peer.sendall(fragments(1000, 1000, 2))
+        assert not it.take_fragments(CONTEXT, Emptied(999), 5)
+        assert it.read(time.monotonic() + 5)[0] == 4
 
 
 pieces_of_streams = st.one_of(
