@@ -1,12 +1,14 @@
 """One try of one entry on one lane, and what is known afterwards.
 
 The entry is opened once, looked at, and given to the lane. An exception of the lane is logged and
-counts as a failure of that entry, whose association is not used again. Raises OSError where the
-spool cannot be read.
+counts as a failure of that entry, whose association is not used again. A bad place on the disk
+counts as a failure of that entry too, lest it hold up all others. Raises OSError where the spool
+cannot be read.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +21,12 @@ from node.pixels.stored import StoredInstance, opened
 from node.spool import Entry
 
 log = logging.getLogger(__name__)
+
+#: An entry of at most this size is read once: what was checked is what is sent, whatever becomes of
+#: its file meanwhile. A larger one is mapped.
+_IN_MEMORY = 4 << 20
+#: What a disk says of one place that it cannot read; it need not fail for the other entries.
+_BAD_PLACE = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})
 
 
 class Destination(Protocol):
@@ -60,13 +68,18 @@ class Attempt:
 def attempt(lane: Destination, entry: Entry) -> Attempt:
     """Try one entry."""
     try:
-        with opened(entry.path) as instance:
+        with opened(entry.path, _IN_MEMORY) as instance:
             # Every entry was written with a record: one without it is damaged.
             if instance.meta.record is None or not instance.is_whole():
                 return Attempt(Damaged())
             return _deliver(lane, entry, instance)
     except CannotUnderstand:
         return Attempt(Damaged())
+    except OSError as failure:
+        if failure.errno not in _BAD_PLACE:
+            raise
+        cause = f"its file cannot be read: {failure.strerror}"
+        return Attempt(Deferred(destination=lane.name, cause=cause, blame=Blame.UNCLEAR))
 
 
 def _deliver(lane: Destination, entry: Entry, instance: StoredInstance) -> Attempt:

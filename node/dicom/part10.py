@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 from node.dicom import uids
@@ -22,6 +23,8 @@ from node.errors import CannotUnderstand
 
 PREFIX_END = 132
 _GROUP_LENGTH_END = PREFIX_END + 12
+#: So much of a file is looked at for its File Meta Information: nearly always the first is enough.
+_STARTS = (4 << 10, 256 << 10, 16 << 20)
 _LONG_FORM = frozenset({b"OB", b"UN", b"SQ", b"OW", b"UT"})
 _RECORD_FORMAT = 1
 _SPACES = " \t\r\n\v\f"
@@ -156,6 +159,26 @@ def decode(data: Buffer) -> tuple[FileMeta, int]:
         tag, vr, value, at = _next_element(view, at, end)
         found[tag] = (vr, value)
     return _meta(found, bytes(view[PREFIX_END:end])), end
+
+
+def decode_start(read: Callable[[int], bytes]) -> tuple[FileMeta, int]:
+    """As `decode`, of a file of which `read` returns as many first bytes as asked for, or all.
+
+    It is asked for no more than the File Meta Information needs.
+    """
+    for wanted in _STARTS:
+        start = read(wanted)
+        is_all = len(start) < wanted
+        try:
+            meta, end = decode(start)
+        except CannotUnderstand:
+            if is_all or start[128:PREFIX_END] != b"DICM":
+                raise
+            continue
+        # Without a group length it ends where another group begins: that has to be seen.
+        if is_all or end + 8 <= wanted:
+            return meta, end
+    raise CannotUnderstand("its File Meta Information is larger than any")
 
 
 def _group_end(view: memoryview) -> int:

@@ -32,7 +32,7 @@ _WRITE_BYTES: Final = 64 * KIB
 #: So much is gathered: what is summed and written while the cache still has it costs half.
 _GATHER_BYTES: Final = 256 * KIB
 #: Of a spill file so much is read at a time.
-_READ_BYTES: Final = 16 * 1024 * KIB
+_READ_BYTES: Final = 1024 * KIB
 
 
 class TooMuch(Exception):
@@ -89,11 +89,10 @@ class ReceivedData:
         if self.path is None:
             return True
         if crc32 is None:
-            crc32 = 0
-            for start in range(0, self.nbytes, _READ_BYTES):
-                end = min(start + _READ_BYTES, self.nbytes)
-                crc32 = zlib.crc32(self.buffer[start:end], crc32)
-                self.release(start, end)
+            crc32, at = 0, 0
+            # Read, not mapped: a disk that fails is an OSError then, and not a signal.
+            while piece := os.pread(self.descriptor, _READ_BYTES, at):
+                crc32, at = zlib.crc32(piece, crc32), at + len(piece)
         return crc32 == self._crc32
 
     def as_stream(self) -> BytesIO:

@@ -2,7 +2,11 @@
 
 Raises `CannotUnderstand` where the file is not a DICOM file or its data set cannot be parsed,
 `DecodingFailed` where frames cannot be decoded or a decompressed data set is not what was
-received.
+received, OSError where the disk fails.
+
+A mapped file that somebody else cuts off, or whose disk fails, is a signal to whoever looks at it,
+SIGBUS, which ends the process. So the header is read, and so is what a digest is computed of; where
+`opened` is asked to, it reads files of a bounded size altogether.
 """
 
 from __future__ import annotations
@@ -36,7 +40,8 @@ class StoredInstance(NamedTuple):
     meta: FileMeta
     data_set_offset: int
     buffer: memoryview
-    mapped: mmap.mmap
+    #: None where all of it was read.
+    mapped: mmap.mmap | None
     descriptor: int
 
     @property
@@ -61,12 +66,11 @@ class StoredInstance(NamedTuple):
         return len(self.buffer) - self.data_set_offset
 
     def is_whole(self) -> bool:
-        """Tell whether the data set is the one that was written; True where none is known.
-
-        It is read, not taken from the map: a disk that fails is an OSError then, not a signal.
-        """
+        """Tell whether the data set is the one that was written; True where none is known."""
         if self.meta.record is None:
             return True
+        if self.mapped is None:
+            return hashlib.sha256(self.data_set).hexdigest() == self.meta.record.sha256
         digest, at = hashlib.sha256(), self.data_set_offset
         while piece := os.pread(self.descriptor, _PIECE, at):
             digest.update(piece)
@@ -75,24 +79,34 @@ class StoredInstance(NamedTuple):
 
     def release(self, start: int, end: int) -> None:
         """Let the kernel have the memory of these bytes of the data set back."""
-        release(self.mapped, self.data_set_offset + start, self.data_set_offset + end)
+        if self.mapped is not None:
+            release(self.mapped, self.data_set_offset + start, self.data_set_offset + end)
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[StoredInstance]:
-    """Map the DICOM file at `path`; OSError as `os.open` raises it."""
+def opened(path: Path, in_memory: int = 0) -> Iterator[StoredInstance]:
+    """Map the DICOM file at `path`; one of at most `in_memory` bytes is read instead.
+
+    OSError as `os.open` raises it.
+    """
     with contextlib.ExitStack() as stack:
         # Nothing but a file is waited for: a FIFO is empty.
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(path, flags)
         stack.callback(os.close, descriptor)
-        if os.fstat(descriptor).st_size == 0:
+        size = os.fstat(descriptor).st_size
+        if size == 0:
             raise CannotUnderstand("the file is empty")
+        if size <= in_memory:
+            content = os.pread(descriptor, size, 0)
+            meta, offset = part10.decode(content)
+            yield StoredInstance(path, meta, offset, memoryview(content), None, descriptor)
+            return
+        meta, offset = part10.decode_start(lambda count: os.pread(descriptor, count, 0))
         mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
         view = memoryview(mapped)
         # A slice that is still alive in a traceback must not hide the error that made it.
         stack.callback(_close, mapped, view)
-        meta, offset = part10.decode(view)
         yield StoredInstance(path, meta, offset, view, mapped, descriptor)
 
 

@@ -19,7 +19,6 @@ import contextlib
 import fcntl
 import hashlib
 import itertools
-import mmap
 import os
 import threading
 from collections import deque
@@ -96,11 +95,11 @@ def is_whole(descriptor: int) -> bool:
     """Tell whether a file is a DICOM file of ours whose data set is what its record says."""
     if os.fstat(descriptor).st_size == 0:
         return False
-    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
-        try:
-            meta, data_set_offset = part10.decode(view)
-        except CannotUnderstand:
-            return False
+    try:
+        # Not by a map: a disk that fails, or a file that is cut off meanwhile, would be a signal.
+        meta, data_set_offset = part10.decode_start(lambda count: os.pread(descriptor, count, 0))
+    except CannotUnderstand:
+        return False
     if meta.record is None:
         return False
     with open(descriptor, "rb", buffering=0, closefd=False) as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import sqlite3
 import threading
 import time
@@ -15,6 +16,7 @@ import pytest
 from peers import wait_until
 from pydicom.uid import ExplicitVRLittleEndian
 
+from node.delivery import attempt
 from node.delivery.circuit import Circuit
 from node.delivery.loop import BATCH, Loop
 from node.delivery.memory import Memory, NoMemory
@@ -181,6 +183,32 @@ def test_what_is_not_what_was_written_is_set_aside_and_never_sent(
     corrupt = sorted(path.name for path in (loop.spool.root / "corrupt" / "pacs").iterdir())
     assert corrupt == [first.name, second.name]
     assert third.name not in corrupt
+
+
+@pytest.mark.parametrize("is_large", [False, True], ids=["read", "mapped"])
+def test_an_entry_that_the_disk_cannot_give_back_holds_up_no_other(
+    is_large: bool, tmp_path: Path, running: list[Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad place on a disk, which cannot be had: the others go on, and it is kept."""
+    monkeypatch.setattr(attempt, "_IN_MEMORY", 0 if is_large else 1 << 20)
+    loop = Running(tmp_path, Scripted())
+    running.append(loop)
+    first, *_ = loop.put("1.1", "1.2", "1.3")
+    bad = first.path.stat().st_ino
+    real = os.pread
+
+    def pread(descriptor: int, count: int, offset: int) -> bytes:
+        if os.fstat(descriptor).st_ino == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(descriptor, count, offset)
+
+    monkeypatch.setattr(os, "pread", pread)
+    loop.start()
+    loop.wait_until_empty()
+    assert loop.destination.asked == ["b", "c"]
+    [failed] = loop.spool.failed("pacs")
+    assert (failed.entry.name, failed.tries) == (first.name, ATTEMPTS_FOR_ONE_INSTANCE)
+    assert failed.cause.startswith("its file cannot be read: Input/output error")
 
 
 def test_what_comes_next_is_announced_in_batches(tmp_path: Path, running: list[Running]) -> None:

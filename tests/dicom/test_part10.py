@@ -193,6 +193,55 @@ def test_a_record_counts_for_the_group_it_was_written_with() -> None:
         assert meta.record is None or meta.record.sha256 != "ab" * 32, at
 
 
+def padded(length: int, *, group_length: bool = True) -> bytes:
+    """A header of so many bytes, and a data set."""
+    meta = FileMeta(sop_class_uid="1.2", sop_instance_uid="1.2.3", transfer_syntax_uid="1.2.840")
+    filler = length - len(part10.encode(meta)) - 12
+    others = ((0x0002_FFFF, b"OB", bytes(filler)),)
+    header = part10.encode(meta._replace(others=others))
+    if not group_length:
+        header = header[:132] + header[144:]
+    return header + b"\x08\0\5\0CS\2\0  " + bytes(100)
+
+
+#: Lengths around those that are tried.
+LENGTHS = [1000, 4084, 4086, 4088, 4090, 4092, 4094, 4096, 4098, 5000, 262_136, 262_144, 300_000]
+
+
+@pytest.mark.parametrize("group_length", [True, False])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_the_start_of_a_file_is_enough(length: int, group_length: bool) -> None:
+    file = padded(length + (0 if group_length else 12), group_length=group_length)
+    asked: list[int] = []
+
+    def read(count: int) -> bytes:
+        asked.append(count)
+        return file[:count]
+
+    assert part10.decode_start(read) == part10.decode(file)
+    assert part10.decode_start(read)[1] == length
+    assert max(asked) <= (256 << 10 if length <= 262_136 else 16 << 20)
+
+
+@pytest.mark.parametrize("file", [b"", b"x" * 5000, bytes(128) + b"DICM", padded(5000)[:4999]])
+def test_the_start_of_what_is_no_file_of_ours(file: bytes) -> None:
+    with pytest.raises(CannotUnderstand):
+        part10.decode_start(lambda count: file[:count])
+
+
+def test_a_header_without_end_is_not_read_to_its_end() -> None:
+    endless = bytes(128) + b"DICM" + struct.pack("<HH2sHL", 2, 0, b"UL", 4, 0xFFFFFFF0)
+    asked: list[int] = []
+
+    def read(count: int) -> bytes:
+        asked.append(count)
+        return endless.ljust(count, b"\0")
+
+    with pytest.raises(CannotUnderstand):
+        part10.decode_start(read)
+    assert max(asked) == 16 << 20
+
+
 def test_the_digest_may_be_filled_in_later() -> None:
     header = part10.encode(FULL._replace(record=part10.unsealed(CAME)))
     at, digest = part10.patch_digest(header, "ab" * 32)
