@@ -30,7 +30,8 @@ from node.dicom.contexts import MOST_CONTEXTS, Proposal
 from node.dicom.status import CANNOT_UNDERSTAND, INVALID_SOP_INSTANCE, SUCCESS, describe
 from node.dicom.uids import RLE_LOSSLESS, is_uid
 from node.errors import PeerUnreachable
-from node.pixels.stored import data_set_in, opened
+from node.pixels.instance import data_set_in
+from node.pixels.stored import opened
 from node.service.node import Node
 
 pytestmark = [

@@ -29,7 +29,8 @@ from node.dicom.part10 import FileMeta
 from node.dicom.uids import is_uid
 from node.errors import CannotUnderstand, DecodingFailed, PeerUnreachable
 from node.model import Delivered
-from node.pixels.stored import native_syntaxes, opened
+from node.pixels.instance import native_syntaxes
+from node.pixels.stored import opened
 from node.service.tree import find
 from node.spool import Entry, State
 from node.words import many, size

@@ -30,8 +30,9 @@ from node.dicom.part10 import Record
 from node.dicom.uids import is_uid
 from node.errors import CannotUnderstand, DecodingFailed
 from node.model import Blame, Deferred, Delivered, Failed, Outcome
+from node.pixels.instance import received_digest
 from node.pixels.policy import Run, here
-from node.pixels.stored import StoredInstance, opened, received_digest
+from node.pixels.stored import StoredInstance, opened
 from node.spool import NO_LINKS, Disk, Entry
 
 log = logging.getLogger(__name__)

@@ -23,13 +23,11 @@ from node.delivery.refusals import Refusals
 from node.dicom import status, uids
 from node.dicom.contexts import Proposal, Wanted, propose
 from node.dicom.convert import Chunk
-from node.dicom.identity import scan_any
 from node.dicom.status import Category
 from node.dicom.uids import is_uid, name_of
 from node.errors import (
     CannotUnderstand,
     DecodingFailed,
-    OutOfResources,
     PeerRefused,
     PeerUnreachable,
 )
@@ -38,10 +36,11 @@ from node.model import Blame, Deferred, Failed, Outcome
 from node.network.sending import StoreResponse
 from node.network.store_scu import NothingAccepted, Peer, StoreSCU, connect
 from node.network.told import StudyCount
+from node.pixels.instance import Instance, data_set_in, native_syntaxes
 from node.pixels.planning import NotEncoded
 from node.pixels.policy import Options, Run, here
 from node.pixels.recode import recoded
-from node.pixels.stored import StoredInstance, data_set_in, native_syntaxes, opened
+from node.pixels.stored import StoredInstance, opened
 from node.spool import Entry
 
 log = logging.getLogger(__name__)
@@ -68,23 +67,20 @@ class Manner:
     native_only: bool = False
     codec: Options | None = None
 
-    def syntaxes(self, instance: StoredInstance) -> list[str]:
+    def syntaxes(self, instance: Instance) -> list[str]:
         """Return the transfer syntaxes to propose for an instance, best first."""
-        stored, native = instance.meta.transfer_syntax_uid, native_syntaxes(instance)
-        record = instance.meta.record
-        if self.native_only and record is not None and record.as_received is not None:
+        stored, native = instance.transfer_syntax_uid, native_syntaxes(instance)
+        if self.native_only and instance.is_encoded_here:
             return native
         own = []
         if self.codec is not None and instance.received_syntax in uids.NATIVE:
             own = [self.codec.transfer_syntax_uid]
         return [*own, stored, *native]
 
-    def data_set(
-        self, instance: StoredInstance, transfer_syntax_uid: str, run: Run
-    ) -> Iterable[Chunk]:
+    def data_set(self, instance: Instance, transfer_syntax_uid: str, run: Run) -> Iterable[Chunk]:
         """Return the data set in one of `syntaxes`; raises `NotEncoded` and `DecodingFailed`."""
         is_ours = self.codec is not None and transfer_syntax_uid == self.codec.transfer_syntax_uid
-        if is_ours and transfer_syntax_uid != instance.meta.transfer_syntax_uid:
+        if is_ours and transfer_syntax_uid != instance.transfer_syntax_uid:
             assert self.codec is not None
             return [recoded(instance, self.codec)]
         return data_set_in(instance, transfer_syntax_uid, run)
@@ -139,7 +135,7 @@ class Forward:
             return Deferred(destination=self.name, cause=cause, blame=Blame.DESTINATION)
         return judge(self.name, response)
 
-    def send(self, instance: StoredInstance) -> StoreResponse:
+    def send(self, instance: Instance) -> StoreResponse:
         """Send an instance and return the answer.
 
         Raises `PeerUnreachable`, `PeerRefused`, `NotAccepted` where the peer takes it in no
@@ -168,19 +164,17 @@ class Forward:
             return self.send(instance)
 
     def _send_as(
-        self, association: StoreSCU, instance: StoredInstance, syntaxes: list[str]
+        self, association: StoreSCU, instance: Instance, syntaxes: list[str]
     ) -> tuple[str, StoreResponse]:
         """Send in the first of these transfer syntaxes in which the instance can be given."""
-        meta = instance.meta
+        sop_class, sop_instance = instance.sop_class_uid, instance.sop_instance_uid
         for syntax in syntaxes:
             try:
                 data_set = self._manner.data_set(instance, syntax, self._run)
             except NotEncoded as kept:
-                log.debug("%s: %s in %s: %s", self.name, meta.sop_instance_uid, syntax, kept)
+                log.debug("%s: %s in %s: %s", self.name, sop_instance, syntax, kept)
                 continue
-            return syntax, association.send(
-                meta.sop_class_uid, meta.sop_instance_uid, syntax, data_set
-            )
+            return syntax, association.send(sop_class, sop_instance, syntax, data_set)
         raise self._refusal(self._wanted(instance))
 
     def _give_up(self, proposal: Proposal, answer: StoreResponse) -> None:
@@ -224,11 +218,11 @@ class Forward:
             self._association = None
         self._tell(self._sent.take())
 
-    def _count(self, instance: StoredInstance, response: StoreResponse) -> None:
+    def _count(self, instance: Instance, response: StoreResponse) -> None:
         """Note for the audit what the peer has taken."""
         is_heard = self._witness is not nobody
         if is_heard and response.meaning in _TAKEN:
-            self._tell(self._sent.add(study_of(instance), instance.meta.sop_class_uid))
+            self._tell(self._sent.add(instance.study_instance_uid, instance.sop_class_uid))
 
     def _tell(self, studies: Studies) -> None:
         if studies:
@@ -241,13 +235,13 @@ class Forward:
                 )
             )
 
-    def _wanted(self, instance: StoredInstance) -> Wanted:
-        meta = instance.meta
-        if not all(map(is_uid, (meta.sop_class_uid, meta.sop_instance_uid))):
+    def _wanted(self, instance: Instance) -> Wanted:
+        sop_class = instance.sop_class_uid
+        if not all(map(is_uid, (sop_class, instance.sop_instance_uid))):
             raise CannotUnderstand("the file's SOP Class or Instance UID is no UID")
         syntaxes = self._manner.syntaxes(instance)
-        left = self._refusals.without(meta.sop_class_uid, syntaxes, time.monotonic())
-        return Wanted(meta.sop_class_uid, left)
+        left = self._refusals.without(sop_class, syntaxes, time.monotonic())
+        return Wanted(sop_class, left)
 
     def _association_for(self, wanted: Wanted) -> StoreSCU:
         """Return an open association on which `wanted` was proposed."""
@@ -272,12 +266,3 @@ class Forward:
             except (OSError, CannotUnderstand):
                 # It is gone, or its turn comes, and `deliver` then says what is wrong with it.
                 continue
-
-
-def study_of(instance: StoredInstance) -> str:
-    """Return the Study Instance UID of a stored instance, "" where it has none to be read."""
-    try:
-        scanned = scan_any(instance.data_set, instance.meta.transfer_syntax_uid, instance.release)
-    except (CannotUnderstand, OutOfResources):
-        return ""
-    return scanned.study_instance_uid or ""

@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from node.delivery.capability import Capability, in_associations, narrowed, questions
 from node.delivery.circuit import Breaker
@@ -34,6 +33,7 @@ from node.model import Blame, Delivered
 from node.network.sending import StoreResponse
 from node.network.store_scu import Peer
 from node.pixels.decoders import missing_decoder
+from node.pixels.instance import Instance
 from node.pixels.policy import Run, here
 
 log = logging.getLogger(__name__)
@@ -103,12 +103,15 @@ class Relay:
 
     # -- instances -----------------------------------------------------------------------------
 
-    def send(self, path: Path) -> StoreResponse:
-        """Send the instance in this file; raises as `Forward.send`, and `LeftAlone`."""
+    def send(self, instance: Instance) -> StoreResponse:
+        """Send an instance; raises as `Forward.send`, and `LeftAlone`.
+
+        Whatever its data set raises while it is sent is passed on, and the association aborted.
+        """
         with self._call():
             forward = self._take()
             try:
-                response = forward.send_file(path)
+                response = forward.send(instance)
             except BaseException:
                 forward.close()
                 raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 from node.network.limits import KIB
@@ -22,6 +22,9 @@ _DATA: Final = 0
 _LAST_DATA: Final = 2
 #: Sent at one go: enough for few system calls, little enough to stay in the cache.
 _WINDOW_BYTES: Final = 256 * KIB
+
+#: So much goes out before more is asked for.
+_WORTH_SENDING: Final = 64 * KIB
 
 #: The PDU of a command set with the longest of every parameter is shorter.
 _LEAD_BYTES: Final = 512
@@ -120,7 +123,11 @@ class Window:
             done += received
 
     def from_chunks(self, chunks: Iterable[Buffer]) -> Iterator[memoryview]:
-        """Yield the PDUs that carry `chunks`, which may be of any lengths."""
+        """Yield the PDUs that carry `chunks`, which may be of any lengths.
+
+        While a chunk is still to be made, the peer gets what is worth a send.
+        """
+        is_there = isinstance(chunks, Sequence)
         capacity = self._room * len(self._holes)
         filled = 0
         for chunk in _readable(chunks):
@@ -135,6 +142,12 @@ class Window:
                 self._holes[index][inside : inside + len(part)] = part
                 position += len(part)
                 filled += len(part)
+            # Something stays, for the last fragment: not every peer takes an empty one.
+            full = max(filled - 1, 0) // self._room
+            if full * self._room >= _WORTH_SENDING and not is_there:
+                yield self._filled(full * self._room, is_last=False)
+                filled -= full * self._room
+                self._holes[0][:filled] = self._holes[full][:filled]
         yield self._filled(filled, is_last=True)
 
 

@@ -7,8 +7,9 @@ file is still what was written; `stored` reads it back.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from node.dicom import part10, uids
@@ -67,16 +68,21 @@ def _planned_and_encoded(
     data_set: EncodedDataSet, meta: FileMeta, sink: Sink, options: Options, release: Release
 ) -> Written:
     """Write the encoded instance; raises `NotEncoded`, and OSError from the sink."""
+    with defects_not_encoded(meta.sop_instance_uid):
+        return _write_encoded(plan(data_set, options), meta, sink, options, release)
+
+
+@contextlib.contextmanager
+def defects_not_encoded(sop_instance_uid: str) -> Iterator[None]:
+    """Raise `NotEncoded` for whatever nobody foresaw: it costs compression, never the instance."""
     try:
-        planned = plan(data_set, options, release)
-        return _write_encoded(planned, meta, sink, options, release)
+        yield
     except (NotEncoded, OSError):
         raise
     except Exception as failure:
-        # A defect costs compression, never the instance.
         import logging  # never, as a rule; it takes longer than an image
 
-        logging.getLogger(__name__).exception("%s: encoding failed", meta.sop_instance_uid)
+        logging.getLogger(__name__).exception("%s: encoding failed", sop_instance_uid)
         detail = f"{type(failure).__name__}: {failure}"
         raise NotEncoded(KeepReason.ENCODER_FAILED, detail) from failure
 
@@ -90,21 +96,22 @@ def _write_encoded(
     planned: Plan, meta: FileMeta, sink: Sink, options: Options, release: Release
 ) -> Written:
     meta = meta._replace(transfer_syntax_uid=planned.transfer_syntax_uid)
+    as_received = planned.as_received(release)
     if planned.layout.value_bytes > LARGEST_IN_MEMORY:
-        header = part10.encode(meta._replace(record=part10.unsealed(planned.as_received)))
+        header = part10.encode(meta._replace(record=part10.unsealed(as_received)))
         write_all(sink, [header])
         length = write_data_set(planned, sink, options, release)
         _seal(sink, header)
     else:
         chunks = encoded_data_set(planned, options, release)
-        record = Record(sha256=_sha256(chunks), as_received=planned.as_received)
+        record = Record(sha256=_sha256(chunks), as_received=as_received)
         write_all(sink, [part10.encode(meta._replace(record=record)), *chunks])
         length = sum(map(len, chunks))
     return Written(
         transfer_syntax_uid=meta.transfer_syntax_uid,
         byte_count=length,
         reason=None,
-        crc32=planned.as_received.crc32,
+        crc32=as_received.crc32,
     )
 
 

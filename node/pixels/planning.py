@@ -42,15 +42,26 @@ class Plan(NamedTuple):
 
     transfer_syntax_uid: str
     layout: PixelLayout
-    as_received: AsReceived
+    source: EncodedDataSet
+    pixel_vr: str
     head: tuple[Buffer, ...]
     tail: tuple[Buffer, ...]
     native: Buffer
     native_offset: int
     native_data_set_bytes: int
 
+    def as_received(self, release: Release = keep) -> AsReceived:
+        """Return what has to be known to give it back; reads all of it."""
+        return AsReceived(
+            transfer_syntax_uid=self.source.transfer_syntax_uid,
+            byte_count=self.native_data_set_bytes,
+            crc32=_crc32(memoryview(self.source.data), release),
+            pixel_vr=self.pixel_vr,
+            planar_configuration=self.source.planar_configuration,
+        )
 
-def plan(data_set: EncodedDataSet, options: Options, release: Release = keep) -> Plan:
+
+def plan(data_set: EncodedDataSet, options: Options) -> Plan:
     """Say how `data_set` is encoded; raises `NotEncoded` with the reason where it is not."""
     if data_set.transfer_syntax_uid in uids.DEFLATED:
         raise NotEncoded(KeepReason.DEFLATED)
@@ -69,13 +80,8 @@ def plan(data_set: EncodedDataSet, options: Options, release: Release = keep) ->
     return Plan(
         transfer_syntax_uid=options.transfer_syntax_uid,
         layout=layout,
-        as_received=AsReceived(
-            transfer_syntax_uid=data_set.transfer_syntax_uid,
-            byte_count=len(view),
-            crc32=_crc32(view, release),
-            pixel_vr=pixel_data.vr or "OW",
-            planar_configuration=data_set.planar_configuration,
-        ),
+        source=data_set,
+        pixel_vr=pixel_data.vr or "OW",
         head=head,
         tail=tail,
         native=view[pixel_data.value_offset : pixel_data.value_offset + layout.value_bytes],

@@ -2,9 +2,9 @@
 
 It scans and splices: `plan` (see `planning`) says what goes before and after Pixel Data, and frames
 are encoded one by one from where they lie into the output. Every frame is decoded again and
-compared with the native one before it counts. `encoded_data_set` gives a small data set as chunks;
-`write_data_set` writes one of any size, so that memory does not grow with the instance.
-`restorer.restore` is the exact inverse of both.
+compared with the native one before it counts. `encoded_data_set` gives a small data set as chunks,
+and so does `encoded_ahead`, which leaves the proof for later; `write_data_set` writes one of any
+size, so that memory does not grow with the instance. `restorer.restore` is the exact inverse.
 
 Raises `NotEncoded` with the reason where an instance has to stay as it is; what `write_data_set`
 wrote until then is for the caller to throw away.
@@ -57,8 +57,31 @@ def encoded_data_set(plan: Plan, options: Options, release: Release = keep) -> l
     """
     codec, frames = codec_for(plan.layout, options), _Frames(plan)
     _look_before(codec, frames, plan.layout)
+    return _spliced(plan, _encoded_frames(codec, frames, plan, options, release))
+
+
+def encoded_ahead(plan: Plan, options: Options) -> tuple[list[Buffer], Callable[[], None]]:
+    """As `encoded_data_set`, of frames that are not proven yet, and what proves them.
+
+    For one who can take back what was given out already: the proof raises `NotEncoded` where a
+    frame does not decode to what it was.
+    """
+    codec, frames = codec_for(plan.layout, options), _Frames(plan)
+    _look_before(codec, frames, plan.layout)
+    unproven = options._replace(verify=False)
+    encoded = [*_encoded_frames(codec, frames, plan, unproven, keep)]
+
+    def prove() -> None:
+        if options.verify:
+            for number, frame in enumerate(encoded):
+                _require_same(codec, frame, frames[number], number)
+
+    return _spliced(plan, encoded), prove
+
+
+def _spliced(plan: Plan, frames: Iterable[bytes]) -> list[Buffer]:
     table, items = _table_of(plan), list[Buffer]()
-    for encoded in _encoded_frames(codec, frames, plan, options, release):
+    for encoded in frames:
         table.add(len(encoded))
         items += item_header(len(encoded)), encoded
     chunks = [*plan.head, table.encoded(), *items, SEQUENCE_DELIMITER, *plan.tail]
@@ -133,8 +156,8 @@ class _Frames:
 
     def __init__(self, plan: Plan) -> None:
         native = plan.native
-        if plan.as_received.transfer_syntax_uid == uids.EXPLICIT_VR_BE:
-            native = turned(native, plan.as_received.pixel_vr, plan.layout.bits_allocated)
+        if plan.source.transfer_syntax_uid == uids.EXPLICIT_VR_BE:
+            native = turned(native, plan.pixel_vr, plan.layout.bits_allocated)
         self._view = memoryview(native)
         self._size = plan.layout.frame_bytes
         self._count = plan.layout.number_of_frames
@@ -164,8 +187,8 @@ def _encoded_frames(
     def one(number: int) -> bytes:
         native = frames[number]
         encoded = _encode(codec, native, number)
-        if options.verify and not _is_same(codec, encoded, native):
-            raise NotEncoded(KeepReason.VERIFY_FAILED, f"frame {number + 1}")
+        if options.verify:
+            _require_same(codec, encoded, native, number)
         return encoded if len(encoded) % 2 == 0 else encoded + b"\x00"
 
     count = len(frames)
@@ -207,8 +230,10 @@ def _encode(codec: Codec, native: Buffer, number: int) -> bytes:
         raise NotEncoded(KeepReason.ENCODER_FAILED, detail) from failure
 
 
-def _is_same(codec: Codec, encoded: bytes, native: Buffer) -> bool:
+def _require_same(codec: Codec, encoded: bytes, native: Buffer, number: int) -> None:
     try:
-        return codec.is_same(encoded, native)
+        is_same = codec.is_same(encoded, native)
     except DecodingFailed:
-        return False
+        is_same = False
+    if not is_same:
+        raise NotEncoded(KeepReason.VERIFY_FAILED, f"frame {number + 1}")

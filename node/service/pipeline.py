@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from node.dicom import identity, status, uids
@@ -22,6 +22,8 @@ from node.network.data_set import ReceivedData
 from node.network.store_scp import Answer
 from node.network.tally import Timing
 from node.pixels.files import Written, write_file, write_unread
+from node.pixels.held import HeldInstance, hold, hold_as_received
+from node.pixels.planning import NotEncoded
 from node.pixels.policy import Options
 from node.reasons import KeepReason
 from node.service.bell import Bell
@@ -31,21 +33,61 @@ from node.spool import Incoming, Spool
 log = logging.getLogger(__name__)
 
 
-class Reply(NamedTuple):
-    """What the requestor is answered about an instance that was written."""
+class Ended(NamedTuple):
+    """What became of an instance, how long that took, and what its requestor is answered."""
 
+    stored: Stored
+    timing: Timing
     status: int = status.SUCCESS
     comment: str = ""
 
 
 class Ending(Protocol):
-    """What is done with an instance once it is written, before it is answered."""
+    """What is done with an instance that was checked, before it is answered."""
 
-    def begin(self) -> Incoming:
-        """Start the file that it is written to."""
-
-    def finish(self, incoming: Incoming) -> Reply:
+    def end(self, arrived: Arrived) -> Ended:
         """Make it safe, here or elsewhere; raises OSError and `InstanceRefused`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """An instance that was checked, and how it is to be encoded."""
+
+    received: Received
+    data: ReceivedData
+    scanned: EncodedDataSet
+    meta: FileMeta
+    options: Options
+
+    def write(self, incoming: Incoming) -> Stored:
+        """Write it to a file of the spool, without making it durable."""
+        data, meta = self.data, self.meta
+        if meta.transfer_syntax_uid in uids.DEFLATED:
+            written = write_unread(data.buffer, meta, incoming.file, data.release)
+        else:
+            written = write_file(self.scanned, meta, incoming.file, self.options, data.release)
+        if not data.is_as_it_arrived(written.crc32):
+            log.error("%s: the spool's disk gave back other bytes", meta.sop_instance_uid)
+            raise OutOfResources("the spool's disk gave back other bytes than were written to it")
+        return self.stored(written)
+
+    def hold(self) -> HeldInstance:
+        """Encode it in memory, for an instance that was received in memory."""
+        return hold(self.scanned, self.data.buffer, self.meta, self.options)
+
+    def hold_as_received(self, kept: NotEncoded) -> HeldInstance:
+        """Keep it in memory as it is, for the reason in `kept`."""
+        return hold_as_received(self.scanned, self.data.buffer, self.meta, kept)
+
+    def stored(self, written: Written) -> Stored:
+        """Say what became of it."""
+        received = replace(
+            self.received,
+            byte_count=self.data.nbytes,
+            modality=self.scanned.modality or "",
+            study_instance_uid=self.scanned.study_instance_uid or "",
+        )
+        return _stored(received, written)
 
 
 class Spooling:
@@ -55,15 +97,16 @@ class Spooling:
         self._spool = spool
         self._bell = bell
 
-    def begin(self) -> Incoming:
-        """Start an entry."""
-        return self._spool.arrive()
-
-    def finish(self, incoming: Incoming) -> Reply:
-        """Commit it and wake the deliverer."""
-        incoming.commit()
+    def end(self, arrived: Arrived) -> Ended:
+        """Write it to an entry, commit that, and wake the deliverer."""
+        began = time.perf_counter()
+        # A file that is not committed is gone when the block ends.
+        with self._spool.arrive() as incoming:
+            stored = arrived.write(incoming)
+            written = time.perf_counter()
+            incoming.commit()
         self._bell.ring()
-        return Reply()
+        return Ended(stored, Timing(encode=written - began, store=time.perf_counter() - written))
 
 
 class Pipeline:
@@ -80,40 +123,20 @@ class Pipeline:
 
     def receive(self, received: Received, data: ReceivedData) -> Answer:
         """Take one instance and return what is answered about it."""
-        scanned = checked(received, data)
+        scanned, meta = checked(received, data), file_meta(received, self._ae_title)
         try:
             self.require_room()
-            # A file that is not committed is gone when the block ends.
-            with self._ending.begin() as incoming:
-                began = time.perf_counter()
-                stored = self.write(received, scanned, data, incoming)
-                written = time.perf_counter()
-                reply = self._ending.finish(incoming)
-                timing = Timing(encode=written - began, store=time.perf_counter() - written)
+            ended = self._ending.end(Arrived(received, data, scanned, meta, self._options))
         except OSError as failure:
             self._spool.doubt(failure)
             log.error("cannot store: %s", failure)
             raise OutOfResources(f"cannot store: {failure.strerror or failure}") from failure
-        return Answer(reply.status, reply.comment, stored, timing)
+        return Answer(ended.status, ended.comment, ended.stored, ended.timing)
 
     def require_room(self) -> None:
         """Raise `OutOfResources` where nothing more may be written."""
         if hindrance := self._room.hindrance():
             raise OutOfResources(hindrance.cause)
-
-    def write(
-        self, received: Received, scanned: EncodedDataSet, data: ReceivedData, incoming: Incoming
-    ) -> Stored:
-        """Write one instance to a file of the spool, without making it durable."""
-        meta = file_meta(received, self._ae_title)
-        if received.transfer_syntax_uid in uids.DEFLATED:
-            written = write_unread(data.buffer, meta, incoming.file, data.release)
-        else:
-            written = write_file(scanned, meta, incoming.file, self._options, data.release)
-        if not data.is_as_it_arrived(written.crc32):
-            log.error("%s: the spool's disk gave back other bytes", received.sop_instance_uid)
-            raise OutOfResources("the spool's disk gave back other bytes than were written to it")
-        return _stored(_described(received, scanned, data), written)
 
 
 def checked(received: Received, data: ReceivedData) -> EncodedDataSet:
@@ -133,15 +156,6 @@ def file_meta(received: Received, ae_title: str) -> FileMeta:
         source_ae_title=ae_title,
         sending_ae_title=received.origin.calling_ae_title,
         receiving_ae_title=received.origin.called_ae_title,
-    )
-
-
-def _described(received: Received, scanned: EncodedDataSet, data: ReceivedData) -> Received:
-    return replace(
-        received,
-        byte_count=data.nbytes,
-        modality=scanned.modality or "",
-        study_instance_uid=scanned.study_instance_uid or "",
     )
 
 

@@ -25,9 +25,10 @@ from node.dicom.scan import scan
 from node.dicom.walk import keep
 from node.errors import CannotUnderstand, CannotWrite, DecodingFailed
 from node.pixels.files import write_file
+from node.pixels.instance import decompressed
 from node.pixels.planning import facts_of
 from node.pixels.policy import Options, decide
-from node.pixels.stored import StoredInstance, decompressed, opened
+from node.pixels.stored import StoredInstance, opened
 from node.pixels.transcoder import write_all
 from node.reasons import KeepReason
 from node.service.places import Place, Task
@@ -142,7 +143,7 @@ class Rewriter(NamedTuple):
         if missing := missing_decoder(syntax):
             return Same(KeepReason.DECODER_MISSING, size, missing)
         try:
-            native = decompressed(instance, uids.EXPLICIT_VR_LE)
+            native = decompressed(instance.buffer, uids.EXPLICIT_VR_LE)
         except DecodingFailed as failure:
             return Same(KeepReason.DECODER_FAILED, size, str(failure))
         return scan(native, uids.EXPLICIT_VR_LE)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from node.spool.durable import Disk
 from node.spool.entries import Entry
@@ -42,7 +43,7 @@ class Incoming:
         self._is_committed = True
         return Entry(self._place.name, State.RECEIVED, self._place)
 
-    def __enter__(self) -> Incoming:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

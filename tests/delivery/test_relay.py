@@ -30,6 +30,8 @@ from node.delivery.relay import Relay
 from node.delivery.schedule import Backoff
 from node.dicom.contexts import VERIFICATION, Proposal
 from node.network.store_scu import Peer
+from node.pixels import rle
+from node.reasons import KeepReason
 from node.service.node import Node
 
 SR = "1.2.840.10008.5.1.4.1.1.88.11"
@@ -143,6 +145,28 @@ def test_what_the_archive_cannot_read_compressed_it_gets_as_it_came(start_node: 
         assert send(node, ds) == (0, "")
         [(_, syntax, data)] = archive.taken
     assert (syntax, data) == (EXPLICIT, instances.encoded(ds))
+
+
+@pytest.mark.parametrize(
+    ("rows", "asked"), [(40, [EXPLICIT]), (2048, [RLE, EXPLICIT])], ids=["small", "half sent"]
+)
+def test_what_is_not_proven_while_it_is_sent_goes_as_it_came(
+    rows: int, asked: list[str], start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ScriptedSCP([Part()]).listening() as archive:
+
+        def differ(*_: object) -> bool:
+            wait_until(lambda: len(archive.asked) == len(asked) - 1, "what goes out has arrived")
+            return False
+
+        monkeypatch.setattr(rle, "matches", differ)
+        node = start_node(relay(archive.port))
+        ds = instances.image(rows=rows, columns=512)
+        assert send(node, ds) == (0, "")
+        # What was begun in RLE ended with its association, and is no instance.
+        assert archive.taken == [(str(ds.SOPInstanceUID), EXPLICIT, instances.encoded(ds))]
+        assert [syntax for _, syntax in archive.asked] == asked
+        assert node.tally.kept == {KeepReason.VERIFY_FAILED.value: 1}
 
 
 UNREACHABLE = {

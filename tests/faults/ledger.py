@@ -22,7 +22,8 @@ import instances
 from faults.made import Instance
 
 from node.dicom.status import Category, category
-from node.pixels.stored import data_set_in, opened
+from node.pixels.instance import data_set_in
+from node.pixels.stored import opened
 
 CUT = "cut"
 _TAKEN = {Category.SUCCESS, Category.WARNING, Category.DUPLICATE}

@@ -167,9 +167,9 @@ class Bench:
 
 @contextlib.contextmanager
 def bench(folder: Path, mode: str, downstream: tuple[Downstream, Path] | None) -> Iterator[Bench]:
-    """A node with one receiver that writes to a folder, forwards, or relays."""
-    archive = replace(downstream[0], mode=mode) if downstream else None
-    with served(folder / "node", archive=mode == "disk", downstream=archive) as node:
+    """A node with one receiver that writes to a folder, forwards, relays, or relays and writes."""
+    archive = replace(downstream[0], mode=mode.split()[0]) if downstream else None
+    with served(folder / "node", archive=mode in KEEPING, downstream=archive) as node:
         modality = Modality(node.port, Ledger(folder / "ledger"))
         with contextlib.closing(modality):
             made_bench = Bench(node, folder, modality, downstream[1] if downstream else None)
@@ -178,7 +178,9 @@ def bench(folder: Path, mode: str, downstream: tuple[Downstream, Path] | None) -
             yield made_bench
 
 
-MODES = ("disk", "forward", "relay")
+#: What is only relayed is never in a file: there are few calls to fail.
+MODES = ("disk", "forward", "relay", "relay and disk")
+KEEPING = ("disk", "relay and disk")
 
 
 @pytest.fixture
@@ -214,7 +216,7 @@ def test_killed_at_every_call(
     (tmp_path / "points").write_text("\n".join(run.done))
     counted.append(f"killed at {len(run.done)} calls in turn, {mode}: {verdict}")
     # A deliverer that forwards makes five: a sync, a message, three names removed.
-    assert len(run.done) >= 4, run.done
+    assert len(run.done) >= (2 if mode == "relay" else 4), run.done
 
 
 @pytest.mark.peer
@@ -246,4 +248,4 @@ def test_an_error_at_every_call(
         verdict = run.judge()
     (tmp_path / "points").write_text("\n".join(run.done))
     counted.append(f"an error at {len(run.done)} calls in turn, {mode}: {verdict}")
-    assert len(run.done) > 5, run.done
+    assert len(run.done) > (1 if mode == "relay" else 5), run.done

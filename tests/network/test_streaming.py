@@ -129,9 +129,10 @@ def test_every_byte_arrives(serve, received, tmp_path, size, max_pdu) -> None:
         assert send(assoc, (file.fileno(), 6, size)).status == 0x0000
     chunks = [data[start : start + 77_777] for start in range(0, size, 77_777)]
     assert send(assoc, chunks, message_id=2).status == 0x0000
+    assert send(assoc, iter(chunks), message_id=3).status == 0x0000
     assoc.release()
     digest = hashlib.sha256(data).hexdigest()
-    assert [entry[:2] for entry in received] == [(size, digest)] * 2
+    assert [entry[:2] for entry in received] == [(size, digest)] * 3
     assert all((path is not None) == (size > MIB) for _, _, path in received)
 
 
@@ -146,6 +147,26 @@ def test_window_marks_the_last_fragment_and_no_other() -> None:
             part = bytes(length)[start : start + 10]
             expected += p_data(pdv(5, 2 if start + 10 >= length else 0, part))
         assert pdus == expected
+
+
+def test_what_is_worth_it_goes_out_while_more_is_made() -> None:
+    window, size = Window(5, 16384), 16384 - 6
+
+    def made():
+        yield bytes(2 * size)
+        assert sent == []
+        yield bytes(4 * size)
+        # One fragment is held back, or there might be none to be the last.
+        assert [len(part) for part in sent] == [5 * (size + 12)]
+        yield b""
+
+    sent: list[bytes] = []
+    for part in window.from_chunks(made()):
+        sent.append(bytes(part))
+    assert [len(part) for part in sent] == [5 * (size + 12), size + 12]
+    assert b"".join(sent) == b"".join(
+        p_data(pdv(5, flag, bytes(size))) for flag in (0, 0, 0, 0, 0, 2)
+    )
 
 
 def test_status_and_comment_come_back(serve, received) -> None:

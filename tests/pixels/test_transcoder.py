@@ -43,8 +43,9 @@ from node.errors import BadConfiguration, CannotUnderstand, DecodingFailed, Enco
 from node.pixels import encapsulation, files, rle, transcoder
 from node.pixels.codecs import check_installed
 from node.pixels.files import Written, write_file, write_unread
+from node.pixels.instance import data_set_in, native_syntaxes
 from node.pixels.policy import Options
-from node.pixels.stored import data_set_in, native_syntaxes, opened
+from node.pixels.stored import opened
 from node.reasons import KeepReason
 
 SMALL: dict[str, Callable[[], Dataset]] = {

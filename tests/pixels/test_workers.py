@@ -24,8 +24,9 @@ from pydicom.uid import (
 from node.errors import CodecFailed, DecodingFailed, EncodingFailed
 from node.pixels import library, workers
 from node.pixels.codecs import codec_for
+from node.pixels.instance import data_set_in
 from node.pixels.policy import Options, PixelLayout
-from node.pixels.stored import data_set_in, opened
+from node.pixels.stored import opened
 from node.pixels.workers import CodecWorkers, WorkerLimits
 from node.reasons import KeepReason
 
