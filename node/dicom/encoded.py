@@ -104,6 +104,7 @@ class EncodedDataSet:
         "_conflicting",
         "_form",
         "_found",
+        "_known",
         "data",
         "has_file_meta",
         "has_repeated",
@@ -145,6 +146,8 @@ class EncodedDataSet:
         self._found: Final = found
         self._closed: Final = closed
         self._conflicting: Final = conflicting
+        #: Elements that were asked for: most are asked for several times.
+        self._known: Final[dict[int, Element | None]] = {}
 
     @property
     def is_regular(self) -> bool:
@@ -156,10 +159,20 @@ class EncodedDataSet:
 
         Only the tags in `WATCHED` are found.
         """
-        offset = self._found.get(raw_tag(tag, self._form.order))
-        if offset is None:
-            return None
-        header = read_header(self.data, offset, self._form)
+        if tag not in self._known:
+            offset = self._found.get(raw_tag(tag, self._form.order))
+            self._known[tag] = None if offset is None else self._element_at(tag, offset)
+        return self._known[tag]
+
+    def _element_at(self, tag: int, offset: int) -> Element:
+        form = self._form
+        if form.explicit:
+            # Nearly all of them; `read_header` would say the same.
+            _, vr_read, length = form.short_header(self.data, offset)
+            if vr_read in form.short_form:
+                start = offset + 8
+                return Element(tag, form.short_form[vr_read], offset, start, length, start + length)
+        header = read_header(self.data, offset, form)
         length = header.length
         end = header.value_offset + length if length != UNDEFINED_LENGTH else self._closed[offset]
         vr = None if header.vr is None else header.vr.decode("latin-1")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from mmap import mmap
 from typing import Any, NamedTuple, TypeAlias
 
@@ -47,8 +47,8 @@ class Layout(NamedTuple):
     plain_header: Callable[[Buffer, int], tuple[Any, ...]]
     #: Reads the 32-bit length of a long form.
     long_length: Callable[[Buffer, int], tuple[Any, ...]]
-    #: VRs of short form, and of long form but SQ.
-    short_form: frozenset[int]
+    #: VRs of short form with their names, and those of long form but SQ.
+    short_form: Mapping[int, str]
     long_form: frozenset[int]
     item: int
     item_delimitation: int
@@ -74,7 +74,7 @@ def layout(explicit: bool, order: ByteOrder) -> Layout:
         short_header=struct.Struct(f"{order}IHH").unpack_from,
         plain_header=struct.Struct(f"{order}II").unpack_from,
         long_length=struct.Struct(f"{order}I").unpack_from,
-        short_form=frozenset(raw_vr(vr, order) for vr in dictionary.SHORT_FORM),
+        short_form={raw_vr(vr, order): vr.decode() for vr in dictionary.SHORT_FORM},
         long_form=frozenset(raw_vr(vr, order) for vr in dictionary.LONG_FORM - {b"SQ"}),
         item=item,
         item_delimitation=item_end,

@@ -15,6 +15,7 @@ import json
 import struct
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 from node.dicom import uids
@@ -27,6 +28,9 @@ _GROUP_LENGTH_END = PREFIX_END + 12
 _STARTS = (4 << 10, 256 << 10, 16 << 20)
 _LONG_FORM = frozenset({b"OB", b"UN", b"SQ", b"OW", b"UT"})
 _RECORD_FORMAT = 1
+_as_json = json.JSONEncoder(separators=(",", ":")).encode
+#: What is the same from one instance to the next is so short at most; so much of it is remembered.
+_LONGEST_REMEMBERED, _REMEMBERED = 64, 512
 _SPACES = " \t\r\n\v\f"
 _NO_DIGEST = "0" * 64
 _NO_CHECKSUM = "0" * 8
@@ -110,7 +114,7 @@ def encode(meta: FileMeta) -> bytes:
         creator = _uid(uids.PRIVATE_INFORMATION_CREATOR_UID)
         elements[PRIVATE_INFORMATION_CREATOR_UID] = (b"UI", creator)
         elements[PRIVATE_INFORMATION] = (b"OB", _encode_record(meta.record))
-    body = b"".join(_element(tag, *elements[tag]) for tag in sorted(elements))
+    body = b"".join(_either(tag, *elements[tag]) for tag in sorted(elements))
     length = _element(0x0002_0000, b"UL", struct.pack("<L", len(body)))
     group = length + body
     if meta.record is not None:
@@ -258,7 +262,7 @@ def _encode_record(record: Record) -> bytes:
         "group2": _NO_CHECKSUM,
         "sha256": record.sha256,
     }
-    return json.dumps(fields, separators=(",", ":")).encode()
+    return _as_json(fields).encode()
 
 
 def _decode_record(value: bytes, group: bytes) -> Record | None:
@@ -292,6 +296,16 @@ def _element(tag: int, vr: bytes, value: bytes) -> bytes:
     if vr in _LONG_FORM:
         return header + struct.pack("<HL", 0, len(value)) + value
     return header + struct.pack("<H", len(value)) + value
+
+
+_remembered_element = lru_cache(_REMEMBERED)(_element)
+
+
+def _either(tag: int, vr: bytes, value: bytes) -> bytes:
+    """Return an element as `_element` does; but for two they are those of the instance before."""
+    if tag == MEDIA_STORAGE_SOP_INSTANCE_UID or len(value) > _LONGEST_REMEMBERED:
+        return _element(tag, vr, value)
+    return _remembered_element(tag, vr, value)
 
 
 def _uid(value: str) -> bytes:
