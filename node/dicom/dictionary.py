@@ -8,15 +8,18 @@ are only read afterwards. Nothing here raises.
 
 from __future__ import annotations
 
+import array
 import functools
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from node.dicom import vr_table
 
 ByteOrder: TypeAlias = Literal["<", ">"]
+#: Looks a raw tag up in a table; None where it is not there.
+VROf: TypeAlias = Callable[[int], bytes | None]
 
 #: The length that says: look for the delimiter (PS3.5 7.1.1).
 UNDEFINED_LENGTH: Final = 0xFFFFFFFF
@@ -103,48 +106,56 @@ def holds_fragments(tag: int) -> bool:
 @functools.cache
 def sequences(order: ByteOrder) -> frozenset[int]:
     """Return the raw tags of all sequences."""
-    repeating = (tag for tag, vr in _expanded_repeats().items() if vr == "SQ")
-    return frozenset(raw_tag(tag, order) for tag in (*_tags("SQ"), *repeating))
+    repeating = (raw_tag(tag, order) for tag in _repeating_sequences())
+    return frozenset((*_raw_tags("SQ", order), *repeating))
 
 
 @functools.cache
-def plain_vrs() -> tuple[Mapping[int, bytes], Mapping[int, bytes]]:
-    """Return raw tags of Implicit VR LE to VRs, those of short form and those of long form.
+def plain_vrs() -> tuple[VROf, VROf]:
+    """Return what gives the VR of a raw tag of Implicit VR LE, of short form and of long form.
 
     Only what can be written without a look at anything else: no sequence or item, no VR that
     depends on another element, and not Pixel Representation (0028,0103), on which they depend.
     """
     short_form: dict[int, bytes] = {}
     long_form: dict[int, bytes] = {}
+    groups: set[int] = set()
     for written in vr_table.TAGS:
         vr = b"OW" if written in _OTHER_WORD_IN_IMPLICIT else written.encode()
         if vr != b"SQ" and (vr in SHORT_FORM or vr in LONG_FORM):
             table = short_form if vr in SHORT_FORM else long_form
-            table.update(dict.fromkeys(_raw_tags(written), vr))
+            table.update(dict.fromkeys(_raw_tags(written, "<"), vr))
+        groups.update(_groups(written))
     # Group Length (gggg,0000) is UL in every group (PS3.5 7.2); its raw tag is the group.
-    groups = {tag & 0xFFFF for written in vr_table.TAGS for tag in _raw_tags(written)}
     short_form.update(dict.fromkeys(groups, b"UL"))
     del short_form[raw_tag(_PIXEL_REPRESENTATION, "<")]
-    return MappingProxyType(short_form), MappingProxyType(long_form)
+    return short_form.get, long_form.get
 
 
-def _tags(vr: str) -> tuple[int, ...]:
-    """Return all tags that have a VR."""
+# The tables have thousands of tags and are made at every start: no loop of Python goes over them.
+
+
+def _raw_tags(vr: str, order: ByteOrder) -> tuple[int, ...]:
+    """Return all tags that have a VR, raw."""
+    halves = array.array("H", bytes.fromhex(vr_table.TAGS[vr]))
+    if order == "<":
+        halves.byteswap()
+    return struct.unpack(f"{order}{len(halves) // 2}L", halves.tobytes())
+
+
+def _groups(vr: str) -> tuple[int, ...]:
+    """Return the group of every tag that has a VR."""
     digits = bytes.fromhex(vr_table.TAGS[vr])
-    return struct.unpack(f">{len(digits) // 4}L", digits)
-
-
-def _raw_tags(vr: str) -> Iterator[int]:
-    """Yield all tags that have a VR, as they lie in little endian; this has to be fast."""
-    digits = bytes.fromhex(vr_table.TAGS[vr])
-    halves = iter(struct.unpack(f">{len(digits) // 2}H", digits))
-    return (element << 16 | group for group, element in zip(halves, halves, strict=True))
+    return struct.unpack(f">{len(digits) // 2}H", digits)[::2]
 
 
 @functools.cache
 def _vrs() -> Mapping[int, str]:
     """Return the VR of each tag."""
-    return MappingProxyType({tag: vr for vr in vr_table.TAGS for tag in _tags(vr)})
+    vrs: dict[int, str] = {}
+    for vr in vr_table.TAGS:
+        vrs.update(dict.fromkeys(_raw_tags(vr, ">"), vr))
+    return MappingProxyType(vrs)
 
 
 @functools.cache
@@ -157,14 +168,11 @@ def _repeating_groups() -> tuple[tuple[int, Mapping[int, str]], ...]:
     return tuple((mask, MappingProxyType(table)) for mask, table in tables.items())
 
 
-def _expanded_repeats() -> Mapping[int, str]:
-    """Return the repeating elements of the even groups 50xx, 60xx and 7Fxx one by one."""
-    return {
-        int(pattern.replace("xx", f"{low:02X}", 1), 16): vr
-        for pattern, vr in _repeating_tags()
-        if pattern[2:4] == "xx" and "x" not in pattern[4:]
-        for low in range(0, 0x100, 2)
-    }
+def _repeating_sequences() -> Iterator[int]:
+    """Yield the sequences of the even groups 50xx, 60xx and 7Fxx one by one."""
+    for pattern in vr_table.REPEATING_TAGS["SQ"].split():
+        if pattern[2:4] == "xx" and "x" not in pattern[4:]:
+            yield from (int(f"{pattern[:2]}{low:02X}{pattern[4:]}", 16) for low in range(0, 256, 2))
 
 
 def _repeating_tags() -> Iterator[tuple[str, str]]:

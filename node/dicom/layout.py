@@ -50,6 +50,7 @@ class Layout(NamedTuple):
     #: VRs of short form with their names, and those of long form but SQ.
     short_form: Mapping[int, str]
     long_form: frozenset[int]
+    sequence_vr: int
     item: int
     item_delimitation: int
     sequence_delimitation: int
@@ -76,6 +77,7 @@ def layout(explicit: bool, order: ByteOrder) -> Layout:
         long_length=struct.Struct(f"{order}I").unpack_from,
         short_form={raw_vr(vr, order): vr.decode() for vr in dictionary.SHORT_FORM},
         long_form=frozenset(raw_vr(vr, order) for vr in dictionary.LONG_FORM - {b"SQ"}),
+        sequence_vr=raw_vr(b"SQ", order),
         item=item,
         item_delimitation=item_end,
         sequence_delimitation=sequence_end,

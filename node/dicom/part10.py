@@ -37,6 +37,7 @@ _NO_CHECKSUM = "0" * 8
 #: What stands in the record before the digest of the data set and before the checksum of group 2.
 _BEFORE_DIGEST = b'"sha256":"'
 _BEFORE_CHECKSUM = b'"group2":"'
+_as_json = json.JSONEncoder(separators=(",", ":")).encode
 
 MEDIA_STORAGE_SOP_CLASS_UID = 0x0002_0002
 MEDIA_STORAGE_SOP_INSTANCE_UID = 0x0002_0003

@@ -32,7 +32,7 @@ class ImplicitToExplicit(Rewriter):
         """Give each element the VR of the dictionary."""
         data, append, last = self.data, self.pieces.append, frame.end - 8
         read, pack_short, pack_long = frame.form.plain_header, _pack_short, _pack_long
-        short_vr, long_vr = (table.get for table in dictionary.plain_vrs())
+        short_vr, long_vr = dictionary.plain_vrs()
         growth = 0
         for _ in self.budget:
             if offset > last:

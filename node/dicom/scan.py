@@ -88,6 +88,58 @@ class Scanner(Walker):
         #: Offset to end, of what is encapsulated at the top level.
         self.closed: dict[int, int] = {}
 
+    def pass_regular(self, offset: int, frame: Frame) -> tuple[int, Frame]:
+        """Pass elements, sequences and items until something needs a closer look.
+
+        A treatment plan has thousands of items. What is odd is left to the loop of all walks.
+        """
+        stack, form = self.stack, frame.form
+        read, deepest = form.plain_header, 2 * self.limits.depth
+        while frame.form is form:
+            if frame.is_sequence:
+                self.take_step(offset)
+            else:
+                offset = self.pass_plain(offset, frame)
+            if frame.is_defined and offset == frame.end and stack:
+                frame = stack.pop()
+                continue
+            if frame.end - offset < 8:
+                break
+            tag, length = read(self.data, offset)
+            if tag == (form.sequence_delimitation if frame.is_sequence else form.item_delimitation):
+                if frame.is_defined:
+                    break
+                frame, offset = stack.pop(), offset + 8
+                continue
+            value = offset + 8
+            if not frame.is_sequence:
+                value, length = self._sequence_header(offset, tag, length, form)
+            elif tag != form.item:
+                break
+            is_defined = length != UNDEFINED_LENGTH
+            end = value + length if is_defined else frame.end
+            if not value or end > frame.end or len(stack) == deepest:
+                break
+            stack.append(frame)
+            frame, offset = Frame(end, is_defined, not frame.is_sequence, form), value
+        return offset, frame
+
+    def _sequence_header(self, offset: int, tag: int, length: int, form: Layout) -> tuple[int, int]:
+        """Return where the value of a sequence begins, 0 where it is none, and its length."""
+        value = offset + 8
+        if tag in form.marks:
+            return 0, 0
+        if form.explicit:
+            if form.short_header(self.data, offset)[1] != form.sequence_vr:
+                return 0, 0
+            value += 4
+            (length,) = form.long_length(self.data, offset + 8)
+        elif tag not in form.structural:
+            return 0, 0
+        if tag in _signs(form.order):
+            self._note(tag, offset, self.nested if self.stack else self.found, form)
+        return value, length
+
     def pass_plain(self, offset: int, frame: Frame) -> int:
         """Pass elements, remembering the watched ones."""
         watched = _watched(frame.form.order, not self.stack)

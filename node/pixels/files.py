@@ -57,19 +57,12 @@ def write_file(
     if meta.transfer_syntax_uid in uids.DEFLATED:
         raise ValueError("a deflated data set is written as it came: use write_unread")
     try:
-        return _planned_and_encoded(data_set, meta, sink, options, release)
+        with defects_not_encoded(meta.sop_instance_uid):
+            return write_planned(plan(data_set, options), meta, sink, options, release)
     except NotEncoded as kept:
         sink.seek(0)
         sink.truncate()
         return _write_as_received(data_set.data, meta, sink, release, kept)
-
-
-def _planned_and_encoded(
-    data_set: EncodedDataSet, meta: FileMeta, sink: Sink, options: Options, release: Release
-) -> Written:
-    """Write the encoded instance; raises `NotEncoded`, and OSError from the sink."""
-    with defects_not_encoded(meta.sop_instance_uid):
-        return _write_encoded(plan(data_set, options), meta, sink, options, release)
 
 
 @contextlib.contextmanager
@@ -92,9 +85,13 @@ def write_unread(data: Buffer, meta: FileMeta, sink: Sink, release: Release = ke
     return _write_as_received(data, meta, sink, release, NotEncoded(KeepReason.DEFLATED))
 
 
-def _write_encoded(
-    planned: Plan, meta: FileMeta, sink: Sink, options: Options, release: Release
+def write_planned(
+    planned: Plan, meta: FileMeta, sink: Sink, options: Options, release: Release = keep
 ) -> Written:
+    """As `write_file`, for what is planned already.
+
+    Raises `NotEncoded` where it has to stay as it is: what was written is to be thrown away.
+    """
     meta = meta._replace(transfer_syntax_uid=planned.transfer_syntax_uid)
     as_received = planned.as_received(release)
     if planned.layout.value_bytes > LARGEST_IN_MEMORY:

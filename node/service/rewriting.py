@@ -18,16 +18,15 @@ from typing import NamedTuple, TypeAlias
 
 from node.dicom import uids
 from node.dicom.encoded import EncodedDataSet
-from node.dicom.identity import identity_of
 from node.dicom.layout import Buffer
 from node.dicom.part10 import FileMeta
 from node.dicom.scan import scan
 from node.dicom.walk import keep
 from node.errors import CannotUnderstand, CannotWrite, DecodingFailed
-from node.pixels.files import write_file
+from node.pixels.files import defects_not_encoded, write_planned
 from node.pixels.instance import decompressed
-from node.pixels.planning import facts_of
-from node.pixels.policy import Options, decide
+from node.pixels.planning import NotEncoded, plan
+from node.pixels.policy import Options
 from node.pixels.stored import StoredInstance, opened
 from node.pixels.transcoder import write_all
 from node.reasons import KeepReason
@@ -104,71 +103,59 @@ class Rewriter(NamedTuple):
     def _instance(
         self, instance: StoredInstance, task: Task, original: os.stat_result
     ) -> Smaller | Same:
-        native = self._native(instance)
-        if not isinstance(native, Same):
-            done = self._encode(instance, native, task, original)
-            if isinstance(done, Smaller):
-                return done
-            native = done
-        self._copy([instance.buffer], task, original)
-        return native
+        try:
+            return self._encode(instance, task, original)
+        except NotEncoded as kept:
+            self._copy([instance.buffer], task, original)
+            return Same(kept.reason, original.st_size, kept.detail)
 
-    def _native(self, instance: StoredInstance) -> EncodedDataSet | Same:
-        """Return the data set that is to be encoded, or why there is none."""
-        syntax, size = instance.meta.transfer_syntax_uid, len(instance.buffer)
+    def _encode(self, instance: StoredInstance, task: Task, original: os.stat_result) -> Smaller:
+        """Put the encoded instance at its place; raises `NotEncoded` where it stays as it is."""
+        data_set = self._native(instance)
+        meta = _meta_for(data_set, instance.meta)
+        came_native = instance.meta.transfer_syntax_uid in uids.NATIVE
+        is_large = came_native and original.st_size >= _RELEASE_FROM
+        release = instance.release if is_large else keep
+        with defects_not_encoded(meta.sop_instance_uid):
+            planned = plan(data_set, self.options)
+        with self.place.draft(task, original) as draft:
+            with defects_not_encoded(meta.sop_instance_uid):
+                write_planned(planned, meta, draft.sink, self.options, release)
+            after = draft.sink.seek(0, io.SEEK_END)
+            # With our record the header is longer: it is the file that must get smaller.
+            if came_native and after >= original.st_size:
+                raise NotEncoded(KeepReason.NOT_SMALLER)
+            draft.put()
+        return Smaller(original.st_size, after)
+
+    def _native(self, instance: StoredInstance) -> EncodedDataSet:
+        """Return the data set that is to be encoded; raises `NotEncoded` where there is none."""
+        syntax = instance.meta.transfer_syntax_uid
         if not uids.is_uid(syntax):
             raise CannotUnderstand("its File Meta has no usable Transfer Syntax UID (0002,0010)")
         if syntax in uids.DEFLATED:
-            return Same(KeepReason.DEFLATED, size)
+            raise NotEncoded(KeepReason.DEFLATED)
         data_set = scan(instance.data_set, syntax)
-        if syntax not in uids.NATIVE:
-            decoded = self._decoded(instance, data_set)
-            if isinstance(decoded, Same):
-                return decoded
-            data_set = decoded
-        decision = decide(facts_of(data_set), self.options)
-        return Same(decision, size) if isinstance(decision, KeepReason) else data_set
+        return data_set if syntax in uids.NATIVE else self._decoded(instance, data_set)
 
-    def _decoded(self, instance: StoredInstance, data_set: EncodedDataSet) -> EncodedDataSet | Same:
-        """Return an instance that came compressed as a native one, or why that is not wanted."""
-        syntax, size = instance.meta.transfer_syntax_uid, len(instance.buffer)
+    def _decoded(self, instance: StoredInstance, data_set: EncodedDataSet) -> EncodedDataSet:
+        """Return an instance that came compressed as a native one, where that is wanted."""
+        syntax = instance.meta.transfer_syntax_uid
         if not self.transcode or syntax == self.options.transfer_syntax_uid:
-            return Same(KeepReason.ALREADY_COMPRESSED, size)
+            raise NotEncoded(KeepReason.ALREADY_COMPRESSED)
         if data_set.pixel_data is None:
-            return Same(KeepReason.NO_PIXEL_DATA, size)
+            raise NotEncoded(KeepReason.NO_PIXEL_DATA)
         from node.pixels.decoders import (
             missing_decoder,  # with pydicom, which native has no need of
         )
 
         if missing := missing_decoder(syntax):
-            return Same(KeepReason.DECODER_MISSING, size, missing)
+            raise NotEncoded(KeepReason.DECODER_MISSING, missing)
         try:
             native = decompressed(instance.buffer, uids.EXPLICIT_VR_LE)
         except DecodingFailed as failure:
-            return Same(KeepReason.DECODER_FAILED, size, str(failure))
+            raise NotEncoded(KeepReason.DECODER_FAILED, str(failure)) from failure
         return scan(native, uids.EXPLICIT_VR_LE)
-
-    def _encode(
-        self,
-        instance: StoredInstance,
-        data_set: EncodedDataSet,
-        task: Task,
-        original: os.stat_result,
-    ) -> Smaller | Same:
-        came_native = instance.meta.transfer_syntax_uid in uids.NATIVE
-        is_large = came_native and original.st_size >= _RELEASE_FROM
-        release = instance.release if is_large else keep
-        with self.place.draft(task, original) as draft:
-            meta = _meta_for(data_set, instance.meta)
-            written = write_file(data_set, meta, draft.sink, self.options, release)
-            after, reason = draft.sink.seek(0, io.SEEK_END), written.reason
-            # With our record the header is longer: it is the file that must get smaller.
-            if reason is None and came_native and after >= original.st_size:
-                reason = KeepReason.NOT_SMALLER
-            if reason is None:
-                draft.put()
-                return Smaller(original.st_size, after)
-        return Same(reason, original.st_size, written.detail)
 
     def _copy(self, content: Iterable[Buffer], task: Task, original: os.stat_result) -> None:
         """Put a file at its place as it is, where it is not there already."""
@@ -192,10 +179,9 @@ class Rewriter(NamedTuple):
 
 def _meta_for(data_set: EncodedDataSet, meta: FileMeta) -> FileMeta:
     """Return the File Meta of the native data set; what it lacks, the data set knows."""
-    identity = identity_of(data_set)
     return meta._replace(
         transfer_syntax_uid=data_set.transfer_syntax_uid,
-        sop_class_uid=meta.sop_class_uid or identity.sop_class_uid,
-        sop_instance_uid=meta.sop_instance_uid or identity.sop_instance_uid,
+        sop_class_uid=meta.sop_class_uid or data_set.sop_class_uid or "",
+        sop_instance_uid=meta.sop_instance_uid or data_set.sop_instance_uid or "",
         record=None,
     )

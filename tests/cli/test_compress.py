@@ -314,7 +314,7 @@ def test_a_full_disk_ends_the_command(capsys, monkeypatch, tree):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("node.service.rewriting.write_file", full)
+    monkeypatch.setattr("node.service.rewriting.write_planned", full)
     assert main(["compress", str(tree), "--in-place"]) == 73
     assert "No space left on device" in capsys.readouterr().err
     assert contents(tree) == before
@@ -325,13 +325,13 @@ def test_a_file_that_changes_meanwhile_is_not_replaced(monkeypatch, tmp_path):
     shutil.copyfile(CT, image)
     from node.service import rewriting
 
-    write = rewriting.write_file
+    write = rewriting.write_planned
 
     def write_late(*arguments: object) -> object:
         os.utime(image, ns=(1, 1))
         return write(*arguments)
 
-    monkeypatch.setattr(rewriting, "write_file", write_late)
+    monkeypatch.setattr(rewriting, "write_planned", write_late)
     result = Rewriter(options=Options(), place=InPlace()).rewrite(Task(image, image))
     assert isinstance(result, Broken)
     assert image.read_bytes() == CT.read_bytes()

@@ -515,7 +515,7 @@ def test_the_limit_of_depth(syntax: str, defined: bool) -> None:
 @pytest.mark.parametrize("syntax", NATIVE)
 def test_the_limit_of_elements(syntax: str) -> None:
     ten = element(syntax, 0x00080060, "CS", "MR") * 10
-    scan(ten, syntax, Limits(elements=11))
+    scan(ten, syntax, Limits(elements=12))
     assert "more than 9 elements" in refused(ten, syntax, Limits(elements=9))
     items = sequence(syntax, 0x00081140, *[item(syntax)] * 10)
     assert "more than 9 elements" in refused(items, syntax, Limits(elements=9))
