@@ -1,21 +1,29 @@
-"""A node that is started on a long queue listens as soon as on an empty one.
+"""A node that is started: on a long queue as soon as on an empty one, and killed while it starts.
 
-    pytest tests/faults/test_start.py --long          100,000 entries queued
+    pytest tests/faults/test_start.py --long          100,000 entries queued; killed at every call
 
-Measured in processor time, from the command to its line, of all its processes: what else the
-machine does changes that little. The seconds of the clock are printed.
+A start is measured in processor time, from the command to its line, of all its processes: what
+else the machine does changes that little. The seconds of the clock are printed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import struct
+import subprocess
+import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import peers
-from faults.serving import DELIVERER, RECEIVER, SUPERVISOR, Served, settings
+import pytest
+from faults.ledger import visible
+from faults.serving import DELIVERER, RECEIVER, SUPERVISOR, Served, kill, settings
+from faults.strace import CHANGES, Traced, need_strace
+from peers import wait_until
 
 from node.dicom.part10 import FileMeta, Record, encode
 from node.dicom.uids import EXPLICIT_VR_LE
@@ -28,11 +36,11 @@ MORE = 1.5
 _LINKS_EACH = 1_000
 
 
-def content() -> bytes:
+def content(uid: str = "1.3") -> bytes:
     """A small instance as the spool keeps it."""
     data_set = struct.pack("<HH2sH", 8, 5, b"CS", 100) + bytes(100)
     digest = hashlib.sha256(data_set).hexdigest()
-    meta = FileMeta("1.2", "1.3", EXPLICIT_VR_LE, record=Record(sha256=digest, as_received=None))
+    meta = FileMeta("1.2", uid, EXPLICIT_VR_LE, record=Record(sha256=digest, as_received=None))
     return encode(meta) + data_set
 
 
@@ -85,3 +93,83 @@ def test_a_long_queue_does_not_keep_it_from_listening(
     assert used < empty * MORE
     if is_long:
         assert used < MOST
+
+
+#: The short form takes one call of so many.
+_STEP = 8
+
+
+def seed(spool: Spool) -> dict[str, bytes]:
+    """Leave what a crash may leave; return by file name what is owed to the archive."""
+    spool.add_destination("disk")
+    owed = {f"1.3.{number}.dcm": content(f"1.3.{number}") for number in range(1, 8)}
+    for number, whole in enumerate(owed.values(), 1):
+        if number < 7:
+            with spool.arrive() as incoming:
+                incoming.file.write(whole)
+                incoming.commit()
+        else:
+            (spool.root / State.ARRIVING / "0000001-of-the-one-before").write_bytes(whole)
+        if number == 3:
+            spool.fan_out(list(spool.received()), ["disk"])
+    for folder in (State.ARRIVING, State.INCOMING):
+        (spool.root / folder / "0000001-half").write_bytes(content("1.4")[:-1])
+    spool.close()
+    return owed
+
+
+def run_under_strace(config: Path, log: Path, expression: str) -> Traced:
+    """Start a supervisor, which is traced alone, until it listens or is killed; then end it."""
+    log.unlink(missing_ok=True)
+    command = [shutil.which("strace") or "strace", "-o", str(log), "-e", expression]
+    command += [sys.executable, "-m", "node", "serve", str(config)]
+    with (
+        (config.parent / "log").open("ab") as said,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said) as strace,
+    ):
+        assert strace.stdout is not None
+        # Where it was killed this ends when its children have ended too.
+        strace.stdout.readline()
+        for child in Path(f"/proc/{strace.pid}/task/{strace.pid}/children").read_text().split():
+            kill(int(child))
+        strace.wait(60)
+    return Traced(log)
+
+
+@pytest.mark.peer
+@pytest.mark.timeout(3600)
+def test_killed_at_every_call_of_its_start(
+    tmp_path: Path, is_long: bool, counted: list[str]
+) -> None:
+    """One start after the other, none of which gets to its end: recovery can be repeated (F16)."""
+    need_strace()
+    root, log, port = tmp_path / "node", tmp_path / "strace", peers.free_port()
+    root.mkdir()
+    config = settings(root, port=port)
+    owed = seed(Spool(root / "state" / "spool", Disk()))
+    calls = ",".join(CHANGES)
+    traced = run_under_strace(config, log, f"trace={calls}")
+    found = Counter(line.partition("(")[0] for line in traced.lines() if "(" in line)
+    points = [
+        (call, number) for call, most in sorted(found.items()) for number in range(1, most + 1)
+    ]
+    killed = 0
+    for call, number in points[:: 1 if is_long else _STEP]:
+        inject = f"inject={call}:signal=KILL:when={number}"
+        killed += run_under_strace(config, log, inject).was_killed
+    node = Served(root, config, port)
+    node.start(120)
+    try:
+        wait_until(
+            lambda: {path.name for path in visible(node.archive)} == owed.keys(), "all there"
+        )
+        wait_until(lambda: node.is_drained, "all is delivered")
+        assert {path.name: path.read_bytes() for path in visible(node.archive)} == owed
+        assert node.set_aside() == []
+        assert not list((root / "state" / "spool" / State.INCOMING).iterdir())
+    finally:
+        node.crash()
+    counted.append(
+        f"killed at {killed} calls of its start in turn: {len(owed)} instances all there"
+    )
+    assert killed
