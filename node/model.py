@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from node.reasons import KeepReason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class Origin(NamedTuple):
     """Where an instance came from: the two AE titles of its association and the peer's address."""
 
     calling_ae_title: str
@@ -24,8 +23,7 @@ class Origin:
     address: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Received:
+class Received(NamedTuple):
     """One instance as it arrived; `byte_count` is the length of its encoded data set, `modality`
     what (0008,0060) of it says and `study_instance_uid` (0020,000D), "" where it says nothing
     readable.
@@ -40,8 +38,7 @@ class Received:
     study_instance_uid: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compressed:
+class Compressed(NamedTuple):
     """The instance now carries encoded pixel data; `byte_count` is the new data set's length."""
 
     received: Received
@@ -49,8 +46,7 @@ class Compressed:
     byte_count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class Kept(NamedTuple):
     """The instance goes on byte for byte as it was received."""
 
     received: Received

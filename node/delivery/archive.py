@@ -116,7 +116,7 @@ class Archive:
         uid = instance.meta.sop_instance_uid
         if not is_uid(uid) or not all(is_uid(name) or name == UNKNOWN for name in (study, series)):
             raise CannotUnderstand("a UID of the instance is no UID")
-        return self._directory / study / series / f"{uid}.dcm"
+        return self._directory.joinpath(study, series, f"{uid}.dcm")
 
     def _put(self, entry: Entry, place: Path, record: Record) -> Outcome:
         if place.parent not in self._new:

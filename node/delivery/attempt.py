@@ -11,8 +11,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from node.dicom import status
 from node.errors import CannotUnderstand
@@ -56,8 +55,7 @@ class Damaged:
     """The entry is not what was written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """What came of a try. `byte_count` is that of a file which the lane gave an answer for."""
 
     outcome: Outcome | Damaged

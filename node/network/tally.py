@@ -102,8 +102,7 @@ class Histogram:
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
+class Timing(NamedTuple):
     """What one instance took, in seconds: to be encoded and checked, and to be made durable."""
 
     encode: float

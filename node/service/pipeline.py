@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from node.dicom import identity, status, uids
@@ -49,8 +48,7 @@ class Ending(Protocol):
         """Make it safe, here or elsewhere; raises OSError and `InstanceRefused`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(NamedTuple):
     """An instance that was checked, and how it is to be encoded."""
 
     received: Received
@@ -81,8 +79,7 @@ class Arrived:
 
     def stored(self, written: Written) -> Stored:
         """Say what became of it."""
-        received = replace(
-            self.received,
+        received = self.received._replace(
             byte_count=self.data.nbytes,
             modality=self.scanned.modality or "",
             study_instance_uid=self.scanned.study_instance_uid or "",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from node.spool.states import State
 
@@ -17,8 +18,7 @@ SUFFIX = ".dcm"
 _TIME_DIGITS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One instance in the spool. `name` sorts by time of receipt; `destination` is "" if none."""
 
     name: str

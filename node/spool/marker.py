@@ -57,12 +57,12 @@ def identity(root: Path) -> str:
     return str(marker.get("uuid"))
 
 
-def inode(root: Path) -> tuple[int, int, int]:
-    """Return which file on which disk the marker is, and when it was written."""
+def inode(path: Path) -> tuple[int, int, int]:
+    """Return which file on which disk the marker at `path` is, and when it was written."""
     try:
-        found = os.stat(root / NAME)
+        found = os.stat(path)
     except OSError as failure:
-        raise _unusable(root, failure) from failure
+        raise _unusable(path.parent, failure) from failure
     return found.st_dev, found.st_ino, found.st_mtime_ns
 
 

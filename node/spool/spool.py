@@ -59,8 +59,13 @@ class Spool:
         self.trust = Trust(self.incoming_folder, disk)
         if create:
             marker.make(root, disk)
+        # Joining names to a path costs more than most of what is done with it.
+        self._received = root / State.RECEIVED
+        self._arriving = root / State.ARRIVING
+        self._pauses = f"{root / _PAUSED}{os.sep}"
+        self._marker = root / marker.NAME
         self._identity = marker.identity(root)
-        self._marked = marker.inode(root)
+        self._marked = marker.inode(self._marker)
 
     @property
     def incoming_folder(self) -> Path:
@@ -79,7 +84,7 @@ class Spool:
         path = self.root / State.INCOMING / name
         descriptor = self.disk.create(path)
         hold(descriptor)
-        return Draft(path, descriptor, self.root / State.RECEIVED / name, self.disk)
+        return Draft(path, descriptor, self._received / name, self.disk)
 
     def arrive(self) -> Incoming:
         """Start a new entry that is committed as soon as it is whole: with one fsync."""
@@ -87,7 +92,7 @@ class Spool:
             return self.begin()
         path, descriptor = self._slots.take()
         name = received_name(time.time_ns(), path.name)
-        return Arrival(path, descriptor, self.root / State.RECEIVED / name, self.disk)
+        return Arrival(path, descriptor, self._received / name, self.disk)
 
     def close(self) -> None:
         """Give back what was made in advance."""
@@ -112,7 +117,7 @@ class Spool:
             self._link(entries, Step.FAN_OUT, destination)
         for entry in entries:
             # In this order, so that a crash leaves the name that this function looks for.
-            self.disk.remove(self.root / State.ARRIVING / slot_of(entry.name))
+            self.disk.remove(self._arriving / slot_of(entry.name))
             self.disk.remove(entry.path)
 
     def is_shared(self, entry: Entry) -> bool:
@@ -191,7 +196,7 @@ class Spool:
 
     def paused(self, destination: str) -> bool:
         """Tell whether a destination rests because a human decided so."""
-        return os.path.lexists(self.root / _PAUSED / destination)
+        return os.path.lexists(self._pauses + destination)
 
     def add_destination(self, name: str) -> None:
         """Make the folders of a destination."""
@@ -228,7 +233,7 @@ class Spool:
         """Tell whether this spool is still there: an unmounted disk shows another folder."""
         try:
             # The same file says the same; it is asked about for each instance.
-            is_same = marker.inode(self.root) == self._marked
+            is_same = marker.inode(self._marker) == self._marked
             return is_same or marker.identity(self.root) == self._identity
         except CannotWrite:
             return False
@@ -260,15 +265,16 @@ class Spool:
         none, so they have to be made again.
         """
         made: dict[Path, list[Path]] = {}
-        for entry in entries:
-            state = after(entry.state, step)
+        for state, alike in itertools.groupby(entries, lambda entry: after(entry.state, step)):
             assert state is not None
             folder = self.root / state / destination
             names = made.setdefault(folder, [])
-            # The link is there already where a crash interrupted an earlier run.
-            with contextlib.suppress(FileExistsError):
-                self.disk.link(entry.path, folder / entry.name)
-                names.append(folder / entry.name)
+            for entry in alike:
+                name = folder / entry.name
+                # The link is there already where a crash interrupted an earlier run.
+                with contextlib.suppress(FileExistsError):
+                    self.disk.link(entry.path, name)
+                    names.append(name)
         for folder, names in made.items():
             try:
                 self.disk.sync_folder(folder)
