@@ -14,7 +14,8 @@ from faults.ledger import visible
 from peers import wait_until
 from pydicom.dataset import Dataset
 
-from node.pixels.stored import data_set_in, opened
+from node.pixels.instance import data_set_in
+from node.pixels.stored import opened
 from node.service.node import Node
 
 SENDERS = 8
