@@ -5,6 +5,10 @@ the relay: what it took is then committed to the spool for them, before the answ
 cannot be reached the requestor is told A700 and keeps the instance; with `falls_back` it is made
 safe in the queue of the relay and of the others instead, and Success means that. What the relay
 takes in no transfer syntax is answered with A700 in any case.
+
+What need not be in a file is not: an instance that was received in memory, and that only the relay
+is to have, is sent from there, its last fragment when its frames are proven. Where they are not,
+the association is aborted and the instance sent as it came.
 """
 
 from __future__ import annotations
