@@ -2,7 +2,8 @@
 
 Each shell block stands below a comment that says what it is: `serve` is started and left running
 until the end, `test` is the test command (run by the caller: see --test), `run` must exit 0, and
-`skip` names what it would need. A block without a comment is an error, so none is forgotten.
+`elsewhere` names the test that runs it, see tests/readme.py. A block without a comment is an error,
+so none is forgotten.
 """
 
 import re
@@ -36,6 +37,11 @@ def main(wanted: str) -> int:
                 line = process.stdout.readline() if process.stdout else ""
                 print(line, flush=True)
                 if line != "listening AE=DCMPRESS 127.0.0.1:11112\n":
+                    return 1
+            elif kind == "elsewhere":
+                test = Path(reason.strip())
+                if not test.is_file() or "readme.blocks(" not in test.read_text("utf-8"):
+                    print(f"{test} does not run it")
                     return 1
             elif kind in ("run", "test") and shell(command).wait() != 0:
                 print("failed")

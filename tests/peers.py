@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -28,8 +29,16 @@ from pynetdicom.presentation import build_context
 from node.dicom.contexts import Proposal
 from node.network.store_scu import Peer, StoreSCU, connect
 
+
+def _others_path() -> str:
+    """Return PATH without this environment's programs: pynetdicom has a storescu of its own."""
+    ours = Path(sys.prefix, "bin").resolve()
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(each for each in folders if Path(each or ".").resolve() != ours)
+
+
 #: Without TCP_NODELAY DCMTK waits 40 ms for an acknowledgement in every exchange.
-ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
+ENVIRONMENT = {**os.environ, "PATH": _others_path(), "TCP_NODELAY": "1"}
 #: A peer that takes longer has failed.
 PATIENCE = 90.0
 #: Somebody else may take a free port first: so many are tried.
@@ -38,9 +47,14 @@ _PORTS = 5
 NODE, MODALITY, DOWNSTREAM = "DCMPRESS", "MODALITY", "DOWNSTREAM"
 
 
+def which(program: str) -> str | None:
+    """Return the path of another implementation's program, None where it is not installed."""
+    return shutil.which(program, path=ENVIRONMENT["PATH"])
+
+
 def need(program: str) -> str:
     """Return the path of `program`, or skip the test where it is not installed."""
-    path = shutil.which(program)
+    path = which(program)
     if path is None:
         missing(f"{program} is not installed")
     return path
@@ -55,7 +69,7 @@ def missing(reason: str) -> None:
 
 def version(program: str) -> str:
     """Return what `program --version` begins with, for the header of the test run."""
-    path = shutil.which(program)
+    path = which(program)
     if path is None:
         return f"{program} absent"
     shown = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)

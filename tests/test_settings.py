@@ -372,6 +372,13 @@ def test_state_directory(environ, expected):
     assert load(None, environ=environ).settings.node.state_directory == Path(expected)
 
 
+def test_every_command_finds_the_state_of_the_service_by_its_settings_file():
+    file = Path("/etc/dcmpress/node.toml")
+    assert state_directory(HOME, file) == Path("/var/lib/dcmpress")
+    assert state_directory({"STATE_DIRECTORY": "/state"}, file) == Path("/state")
+    assert state_directory(HOME, Path("node.toml")) == state_directory(HOME)
+
+
 # --- The whole -----------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from node.settings.environment import read_environment
 from node.settings.files import read_file
 from node.settings.locate import KeyPath
 from node.settings.problems import Aspect, Place, Problem, show
-from node.settings.schema import state_directory
+from node.settings.schema import is_of_service, state_directory
 from node.settings.sources import Source
 from node.settings.validate import validate
 from node.settings.whole import LISTS, Settings
@@ -60,7 +60,7 @@ def load(
         sources.append(source)
         for at, value in given.items():
             problems += _put(values, at, value)
-    _put_state_directory(values, environ)
+    _put_folders(values, state_directory(environ, path), is_of_service(path))
     settings, found = validate(values)
     if problems or settings is None:
         raise BadConfiguration(_report(problems + found, sources))
@@ -95,11 +95,17 @@ def _no_setting(path: KeyPath) -> tuple[str, str]:
     )
 
 
-def _put_state_directory(values: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Take the default from `environ`, not from the process's own environment."""
+def _put_folders(values: dict[str, Any], state: Path, of_service: bool) -> None:
+    """Take defaults from what `load` was given, not from this process and where it runs.
+
+    The service works in its state directory, and commands that ask about it work anywhere.
+    """
     node = values.setdefault("node", {})
     if isinstance(node, dict):
-        node.setdefault("state_directory", state_directory(environ))
+        node.setdefault("state_directory", state)
+    if of_service:
+        received = {"name": "received", "directory": str(state / "received")}
+        values.setdefault("destination", [received])
 
 
 def _report(problems: Sequence[Problem], sources: Sequence[Source]) -> str:

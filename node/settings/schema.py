@@ -60,6 +60,9 @@ FOR_READERS = ("unit", "option", "values", "default_text", "example")
 MOST_RECEIVERS = 256
 MOST_DESTINATION_ASSOCIATIONS = 32
 
+#: Where the units in systemd/ have settings and state.
+_SERVICE_CONFIG, _SERVICE_STATE = Path("/etc/dcmpress"), Path("/var/lib/dcmpress")
+
 _MEBIBYTE = 1024 * 1024
 _GIBIBYTE = 1024 * _MEBIBYTE
 _DAY = 86400
@@ -79,13 +82,23 @@ def setting(default: Any, help: str, **facts: Any) -> Any:
     return Field(description=help, json_schema_extra=for_reader, **facts)
 
 
-def state_directory(environ: Mapping[str, str]) -> Path:
-    """Return where the spool is kept unless a setting says otherwise."""
+def state_directory(environ: Mapping[str, str], config: Path | None = None) -> Path:
+    """Return where the spool is kept unless a setting says otherwise.
+
+    `config` is the settings file. With the service's every command finds the service's state.
+    """
     if given := environ.get("STATE_DIRECTORY"):
         return Path(given.split(":")[0]).absolute()  # systemd lists several with colons
+    if is_of_service(config):
+        return _SERVICE_STATE
     home = Path(environ.get("HOME") or Path.home())
     base = Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state")
     return base.absolute() / "dcmpress"
+
+
+def is_of_service(config: Path | None) -> bool:
+    """Tell whether a settings file is that of the system's service."""
+    return config is not None and config.absolute().parent == _SERVICE_CONFIG
 
 
 def usable_cores() -> int:
@@ -141,8 +154,8 @@ class NodeSettings(Section):
         "Where the spool lies. What was acknowledged and is not delivered is here, so it needs "
         "a disk that lasts. One node at a time.",
         default_factory=lambda: state_directory(os.environ),
-        default_text="$STATE_DIRECTORY, else $XDG_STATE_HOME/dcmpress, "
-        "else ~/.local/state/dcmpress",
+        default_text="$STATE_DIRECTORY, else /var/lib/dcmpress with a file in /etc/dcmpress, else "
+        "$XDG_STATE_HOME/dcmpress, else ~/.local/state/dcmpress",
         values="folder",
         example="/var/lib/dcmpress",
         option="--state",

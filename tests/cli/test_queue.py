@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
+import shlex
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import instances
 import peers
 import pytest
+import readme
 from peers import wait_until
 
 from node.cli import main
@@ -180,3 +185,56 @@ def test_what_was_tried_before_says_how_often_why_and_when_again(
         look()
     main(["status", "--state", str(state), "--status-port", "0"])
     assert "1 of the queued tried before: C000 said the archive" in capsys.readouterr().out
+
+
+def typed(command: str, environment: dict[str, str], answer: str) -> str:
+    """Run a line as a person does: at a terminal, with an answer to the question it may ask."""
+    terminal, end = pty.openpty()
+    try:
+        os.write(terminal, answer.encode())
+        done = subprocess.run(
+            ["bash", "-c", command],
+            stdin=end,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+            timeout=120,
+            check=False,
+        )
+    finally:
+        os.close(terminal)
+        os.close(end)
+    assert done.returncode == 0, f"{command}\n{done.stdout}"
+    return done.stdout
+
+
+def test_the_commands_of_readme(state: Path, settings: Settings, tmp_path: Path) -> None:
+    [block] = readme.blocks(__file__)
+    list_, retry, drop, pause, resume = block.splitlines()
+    program = tmp_path / "bin" / "dcmpress"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m node "$@"\n')
+    program.chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "DCMPRESS__NODE__STATE_DIRECTORY": str(state),
+    }
+    with Node(settings) as node:
+        spool = node.spool
+        spool.pause("pacs")
+        for seed in range(2):
+            assert peers.send(node.address[1], instances.image(seed=seed)) == 0
+        wait_until(lambda: len(list(spool.queued("pacs"))) == 2, "both are queued")
+    dropped, _ = spool.queued("pacs")
+    for entry in list(spool.queued("pacs")):
+        spool.refused(entry, "it said 0122")
+    assert "2 failed" in typed(list_, environment, "")
+    assert "Remove 1 entry" in typed(drop.replace("ENTRY", dropped.name), environment, "y\n")
+    typed(retry, environment, "")
+    assert [each.name != dropped.name for each in spool.queued("pacs")] == [True]
+    typed(resume, environment, "")
+    assert not spool.paused("pacs")
+    typed(pause, environment, "")
+    assert spool.paused("pacs")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from network.peers import ENVIRONMENT, free_port, wait_until
 from network.raw_peer import RELEASE_RQ, RawPeer, associate_rq, echo_rq, message, status
+from peers import which
 
 AE_TITLE = "GUARDED"
 Command = Callable[[Path, int], list[str]]
@@ -106,7 +106,7 @@ _PROGRAMS = {"storescp": "storescp", "Orthanc": "Orthanc"}
 
 def available() -> list[str]:
     """Return the receivers that are installed here."""
-    return [name for name in COMMANDS if name not in _PROGRAMS or shutil.which(_PROGRAMS[name])]
+    return [name for name in COMMANDS if name not in _PROGRAMS or which(_PROGRAMS[name])]
 
 
 @dataclass

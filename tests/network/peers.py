@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from peers import ENVIRONMENT, need
 
-#: Without it DCMTK waits 40 ms for an acknowledgement in every exchange.
-ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
+__all__ = ["ENVIRONMENT", "need"]
+
 #: A peer that takes longer has failed.
 PATIENCE = 30.0
 #: The kernel may give a port that was free to somebody else first.
 _ATTEMPTS = 5
-
-
-def need(program: str) -> str:
-    """Return the path of `program`, or skip the test where it is not installed."""
-    path = shutil.which(program)
-    if path is None:
-        pytest.skip(f"{program} is not installed")
-    return path
 
 
 def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
