@@ -152,6 +152,10 @@ class NodeAssociation(Association):
         super().bind(event, handler, args)
         self.watched = watched(self._handlers)
 
+    def get_handlers(self, event: evt.EventType) -> Any:
+        """Return what is bound to `event`: asked for at every step of the state table."""
+        return self._handlers.get(event, ())
+
     def unbind(self, event: evt.EventType, handler: Callable[..., Any]) -> None:
         """Undo `bind`."""
         self._handlers = copy_of(self._handlers)

@@ -211,9 +211,11 @@ class Doorman:
             self._refusals.note("door is full", oldest.address[0])
             self._dismiss(oldest)
         visitor = Visitor(sock, address, time.monotonic() + self._limits.artim_seconds)
-        self._visitors[sock.fileno()] = visitor
-        # What has arrived with the connection is seen at once, without a turn of the loop.
-        self._epoll.register(sock, _WATCHED)
+        descriptor = sock.fileno()
+        self._visitors[descriptor] = visitor
+        self._look_at(visitor)  # the request may have come with the connection
+        if self._visitors.get(descriptor) is visitor:
+            self._epoll.register(sock, _WATCHED)
 
     def _look_at(self, visitor: Visitor) -> None:
         """Decide what to do with a connection on which something happened."""
