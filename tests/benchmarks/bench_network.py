@@ -1,10 +1,12 @@
 """Receiving and sending compared with DCMTK, in one run, as ratios: `python bench_network.py`.
 
-Every figure is the median of five, ours and DCMTK's in turn; above 1 we are faster. The sender is
-the same for both receivers and does nothing but send bytes it made before. DCMTK's programs run
-with TCP_NODELAY=1, without which they wait 40 ms an instance. Where several associations are open
-at a time, storescp forks for each and we are two processes on one socket, as the node is.
-Receivers write to the same folder (`--folder`).
+Every figure is the median of five, ours and DCMTK's in turn; above 1 we are faster or cheaper. The
+sender is the same for both receivers and does nothing but send bytes it made before. DCMTK's
+programs run with TCP_NODELAY=1, without which they wait 40 ms an instance. Where several
+associations are open at a time, storescp forks for each and we are as many processes on one socket
+as there are cores, as the node is; a second line tells what one process does, for information.
+Receivers write to the same folder (`--folder`). The second ratio is that of the processor time of
+what is measured, receiver or sender, which other work on the machine changes less.
 
     --only NAME     one group: receive, send, short, idle, memory, large
     --repeat N      instead of five
@@ -82,8 +84,10 @@ def serve(arguments: argparse.Namespace) -> None:
     )
     # As the node does: as many processes on one socket as there are cores.
     shared = socket.create_server(("127.0.0.1", 0), backlog=512)
-    if arguments.processes > 1 and os.fork() == 0:
-        prctl_die_with_parent()
+    for _ in range(arguments.processes - 1):
+        if os.fork() == 0:
+            prctl_die_with_parent()
+            break
     else:
         print(shared.getsockname()[1], flush=True)
     listen(
@@ -105,12 +109,21 @@ def prctl_die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
+def ours(
+    folder: Path, pdu: int, write: bool, many: bool
+) -> contextlib.AbstractContextManager[tuple[str, int, int]]:
+    """Run our receiver, as many processes as the node would; yields host, port and process ID."""
+    return one_of_ours(folder, pdu, write, many, (os.cpu_count() or 1) if many else 1)
+
+
 @contextlib.contextmanager
-def ours(folder: Path, pdu: int, write: bool, many: bool) -> Iterator[tuple[str, int, int]]:
-    """Run our receiver; yields host, port and process ID."""
+def one_of_ours(
+    folder: Path, pdu: int, write: bool, many: bool, processes: int = 1
+) -> Iterator[tuple[str, int, int]]:
+    """The same in so many processes."""
     command = [sys.executable, __file__, "--serve", "--folder", str(folder), "--pdu", str(pdu)]
     command += ["--write"] if write else []
-    command += ["--processes", "2"] if many else []
+    command += ["--processes", str(processes)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -133,7 +146,14 @@ def dcmtk(folder: Path, pdu: int, write: bool, many: bool) -> Iterator[tuple[str
         process.wait()
 
 
-RECEIVERS = {"ours": ours, "dcmtk": dcmtk}
+RECEIVERS = {"ours": ours, "dcmtk": dcmtk, "one process of ours": one_of_ours}
+
+
+def processor_seconds(process: int) -> float:
+    """Return what a process and its children have used, those that have ended too."""
+    living = sum(time.clock_gettime((~one << 3) | 2) for one in (process, *_children(process)))
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return living + (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
 
 # -- the sender ----------------------------------------------------------------------------------
@@ -220,17 +240,30 @@ def send_all(address: tuple[str, int], batches: list[list[list[bytes]]]) -> floa
 # -- the groups ----------------------------------------------------------------------------------
 
 
-def compare(name: str, measure: Callable[[str], float], repeat: int, unit: str = "s") -> None:
-    """Print the medians of `measure` for both, and their ratio."""
-    figures: dict[str, list[float]] = {"ours": [], "dcmtk": []}
+def compare(
+    name: str,
+    measure: Callable[[str], tuple[float, float]],
+    repeat: int,
+    others: tuple[str, ...] = (),
+) -> None:
+    """Print the medians of `measure`, wall and processor seconds, and their ratios to DCMTK's."""
+    figures: dict[str, list[tuple[float, float]]] = {"ours": [], "dcmtk": []}
+    figures |= {who: [] for who in others}
     for _ in range(repeat):
         for who, values in figures.items():
             values.append(measure(who))
-    mine, other = (statistics.median(figures[who]) for who in ("ours", "dcmtk"))
-    print(
-        f"{name:58} ours {mine:8.3f} {unit}  dcmtk {other:8.3f} {unit}  {other / mine:5.2f} x",
-        flush=True,
-    )
+    medians = {
+        who: [statistics.median(column) for column in zip(*values, strict=True)]
+        for who, values in figures.items()
+    }
+    wall, processor = medians["dcmtk"]
+    for who in ("ours", *others):
+        mine = medians[who]
+        print(
+            f"{name if who == 'ours' else '  ' + who:58} ours {mine[0]:8.3f} s  "
+            f"dcmtk {wall:8.3f} s  {wall / mine[0]:5.2f} x  processor {processor / mine[1]:5.2f} x",
+            flush=True,
+        )
 
 
 def bench_receive(folder: Path, repeat: int) -> None:
@@ -250,17 +283,22 @@ def bench_receive(folder: Path, repeat: int) -> None:
                 write: bool = write,
                 many: bool = many,
                 batches: list[list[list[bytes]]] = batches,
-            ) -> float:
+            ) -> tuple[float, float]:
                 target = Path(tempfile.mkdtemp(dir=folder))
-                with RECEIVERS[who](target, pdu, write, many) as (host, port, _):
+                with RECEIVERS[who](target, pdu, write, many) as (host, port, process):
+                    before = processor_seconds(process)
                     seconds = send_all((host, port), batches)
+                    used = processor_seconds(process) - before
                 shutil.rmtree(target)
-                return seconds
+                return seconds, used
 
-            verb = "write" if write else "drop"
-            compare(
-                f"receive and {verb}, {label}, PDU {pdu}, {associations} assoc.", measure, repeat
+            name = (
+                f"receive and {'write' if write else 'drop'}, {label}, PDU {pdu}, "
+                f"{associations} assoc."
             )
+            if many:
+                name += f" to {os.cpu_count()} proc."
+            compare(name, measure, repeat, ("one process of ours",) if many else ())
 
 
 def bench_send(folder: Path, repeat: int) -> None:
@@ -270,10 +308,16 @@ def bench_send(folder: Path, repeat: int) -> None:
         source = Path(tempfile.mkdtemp(dir=folder))
         paths = [_part10(source / str(number), byte_count, number) for number in range(count)]
 
-        def measure(who: str, paths: list[tuple[Path, str, int]] = paths, pdu: int = pdu) -> float:
+        def measure(
+            who: str, paths: list[tuple[Path, str, int]] = paths, pdu: int = pdu
+        ) -> tuple[float, float]:
             with dcmtk(folder, pdu, False, False) as (host, port, _):
                 send = _send_ours if who == "ours" else _send_dcmtk
-                return send((host, port), paths)
+                before = os.times()
+                seconds = send((host, port), paths)
+                now = os.times()
+                # All but the wall clock; dcmsend is a child.
+                return seconds, sum(now[:4]) - sum(before[:4])
 
         compare(f"send, {label}, {count} files, PDU {pdu}", measure, repeat)
         shutil.rmtree(source)
@@ -345,9 +389,9 @@ def bench_short(folder: Path, repeat: int) -> None:
 
     for clients in (1, 4):
 
-        def measure(who: str, clients: int = clients) -> float:
-            with RECEIVERS[who](folder, 16384, False, clients > 1) as (host, port, _):
-                begun = time.perf_counter()
+        def measure(who: str, clients: int = clients) -> tuple[float, float]:
+            with RECEIVERS[who](folder, 16384, False, clients > 1) as (host, port, process):
+                before, begun = processor_seconds(process), time.perf_counter()
                 threads = [
                     threading.Thread(target=one, args=((host, port), 400 // clients))
                     for _ in range(clients)
@@ -356,7 +400,8 @@ def bench_short(folder: Path, repeat: int) -> None:
                     thread.start()
                 for thread in threads:
                     thread.join()
-                return time.perf_counter() - begun
+                seconds = time.perf_counter() - begun
+                return seconds, processor_seconds(process) - before
 
         compare(f"400 short associations, {clients} at a time", measure, repeat)
 
