@@ -12,10 +12,13 @@ makes another. `identities` are the names that the peer's certificate proves.
 from __future__ import annotations
 
 import hashlib
+import os
 import ssl
 import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,18 +92,43 @@ def _context(protocol: Any, tls: TLS) -> ssl.SSLContext:
     context.options |= _OPTIONS
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.set_ciphers(":".join(PROFILES[tls.profile]))
-    if tls.certificate is not None:
-        key = tls.key or tls.certificate
-        _require_private(key)
-        _read(
-            tls.certificate, lambda: context.load_cert_chain(str(tls.certificate), str(key), _ask)
-        )
-    if tls.ca is not None:
-        _read(tls.ca, lambda: context.load_verify_locations(str(tls.ca)))
+    for load in _loads(context, tls):
+        load()
     if tls.crl is not None:
-        _read(tls.crl, lambda: context.load_verify_locations(str(tls.crl)))
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     return context
+
+
+def faults(tls: TLS) -> list[str]:
+    """Return what is wrong with the files, all of it; nothing where they can be used."""
+    found = []
+    for load in _loads(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), tls):
+        try:
+            load()
+        except BadConfiguration as failure:
+            found.append(str(failure))
+    return found
+
+
+def _loads(context: ssl.SSLContext, tls: TLS) -> Iterator[Callable[[], object]]:
+    """Yield what reads each file into `context`; each raises `BadConfiguration`."""
+    if tls.certificate is not None:
+        certificate, key = tls.certificate, tls.key or tls.certificate
+        yield partial(_require_private, key)
+        # Where the key cannot be read that is told, and here only what is wrong beside it.
+        yield partial(
+            _read if os.access(key, os.R_OK) else _read_alone,
+            certificate,
+            lambda: context.load_cert_chain(str(certificate), str(key), _ask),
+        )
+    for path in (tls.ca, tls.crl):
+        if path is not None:
+            yield partial(_read, path, partial(context.load_verify_locations, str(path)))
+
+
+def _read_alone(certificate: Path, _: object) -> None:
+    """Look at a certificate without its key."""
+    expiry_of(certificate)
 
 
 def _ask() -> str:

@@ -13,8 +13,9 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from node.errors import BadConfiguration
 from node.network.ports import listening_socket
-from node.network.tls import TLS, client_context, server_context
+from node.network.tls import TLS, faults
 from node.network.users import Users
 from node.settings import NetworkDestination, Settings
 from node.settings.schema import IdentitySettings, TLSSettings
@@ -114,14 +115,21 @@ def users_of(settings: IdentitySettings) -> Users | None:
 
 
 def require_usable(settings: Settings) -> None:
-    """Raise `BadConfiguration` where a file that TLS or the users need cannot be used."""
+    """Raise `BadConfiguration` with every file that TLS or the users need and cannot be used."""
+    found = []
     if (users := users_of(settings.identity)) is not None:
-        users.require_usable()
+        try:
+            users.require_usable()
+        except BadConfiguration as failure:
+            found.append(str(failure))
     if settings.tls.certificate is not None:
-        server_context(tls_of(settings.tls))
+        found += faults(tls_of(settings.tls))
     for destination in settings.destinations:
         if isinstance(destination, NetworkDestination) and destination.tls:
-            client_context(tls_to(settings.tls, destination))
+            found += faults(tls_to(settings.tls, destination))
+    if found:
+        # Destinations may share files with each other and with us.
+        raise BadConfiguration("\n".join(dict.fromkeys(found)))
 
 
 def tls_to(own: TLSSettings, destination: NetworkDestination) -> TLS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from node.errors import BadConfiguration
 from node.pixels.codecs import check_installed
 from node.pixels.policy import Options
 from node.settings import CompressionSettings, NetworkDestination, Settings
@@ -27,10 +28,16 @@ def codec_of(settings: Settings, destination: NetworkDestination) -> Options | N
 
 
 def check_codecs(settings: Settings) -> None:
-    """Raise `BadConfiguration` where an encoder that is named is not installed."""
-    check_installed(options_of(settings.compression))
+    """Raise `BadConfiguration` with every encoder that is named and not installed."""
+    named = [options_of(settings.compression)]
     for destination in settings.destinations:
         if isinstance(destination, NetworkDestination):
-            codec = codec_of(settings, destination)
-            if codec is not None:
-                check_installed(codec)
+            named += filter(None, [codec_of(settings, destination)])
+    found = []
+    for codec in named:
+        try:
+            check_installed(codec)
+        except BadConfiguration as failure:
+            found.append(str(failure))
+    if found:
+        raise BadConfiguration("\n".join(dict.fromkeys(found)))

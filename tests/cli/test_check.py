@@ -118,6 +118,25 @@ def test_check_finds_files_that_cannot_be_used_all_at_once(run, file):
     assert "nowhere.pem: No such file or directory" in str(caught.value)
 
 
+def test_check_tells_every_file_that_cannot_be_used(run, file, tmp_path):
+    (tmp_path / "node.key").write_text("no key")
+    (tmp_path / "node.key").chmod(0o644)
+    (tmp_path / "ca.crt").write_text("no certificate")
+    file.write_text(
+        GOOD + f'[tls]\ncertificate = "nowhere.crt"\nkey = "{tmp_path}/node.key"\n'
+        f'ca = "{tmp_path}/ca.crt"\ncrl = "nowhere.crl"\n[identity]\nusers = "no-users"\n'
+        '[[destination]]\nname = "p"\nae_title = "P"\nhost = "p"\nport = 104\ntls = true\n'
+        'tls_certificate = "theirs.crt"\n'
+    )
+    with pytest.raises(BadConfiguration) as caught:
+        run("check", "node.toml")
+    lines = str(caught.value).splitlines()
+    told = ("no-users", "node.key", "nowhere.crt", "ca.crt", "nowhere.crl", "theirs.crt")
+    for name, line in zip(told, lines, strict=True):
+        assert name in line
+    assert "chmod 600" in lines[1]
+
+
 def test_check_tells_where_audit_messages_go(run, file):
     file.write_text(GOOD + '[audit]\nsyslog = "[fd00::9]:6514"\nprotocol = "tcp"\n')
     assert "  audit     messages to [fd00::9]:6514 by tcp\n" in run("check", "node.toml")
