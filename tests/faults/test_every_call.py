@@ -33,12 +33,10 @@ ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EROFS", "EMFILE")
 
 @dataclass(frozen=True)
 class Point:
-    """The Nth call of a kind, of one thread by its place in the order of their beginning; of any
-    thread where that is None.
-    """
+    """The Nth call of a kind, of one thread by all that it calls; of any where that is None."""
 
     role: str
-    thread: int | None
+    thread: frozenset[str] | None
     call: str
     number: int = 1
 
@@ -57,6 +55,8 @@ class Bench:
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(0, STUDY))
     done: list[str] = field(default_factory=list)
     deaths: int = 0
+    kinds: list[str] = field(default_factory=list)
+    _habits: dict[int, dict[int, frozenset[str]]] = field(default_factory=dict)
 
     @property
     def log(self) -> Path:
@@ -73,26 +73,37 @@ class Bench:
 
     def points(self, kinds: list[str]) -> list[Point]:
         """The first call of each kind of each thread, from traces of one instance."""
+        self.kinds = kinds
         found = set()
         for role in (RECEIVER, DELIVERER):
-            pid = self.node.one(role)
-            threads = threads_of(pid)
-            with attached(pid, self.log, f"trace={','.join(kinds)}") as traced:
-                self.send()
-            for thread, call in traced.counts():
-                place = threads.index(thread) if thread in threads else None
-                # The first thread only says that it lives.
-                if place != 0:
-                    found.add(Point(role, place if role == DELIVERER else None, call))
+            for calls in self.habits(self.node.one(role)).values():
+                thread = calls if role == DELIVERER else None
+                found.update(Point(role, thread, call) for call in calls)
         return sorted(found, key=str)
+
+    def habits(self, pid: int) -> dict[int, frozenset[str]]:
+        """Which calls the threads of a process make for one instance."""
+        if pid not in self._habits:
+            with attached(pid, self.log, f"trace={','.join(self.kinds)}") as traced:
+                self.send()
+            calls: dict[int, set[str]] = {}
+            for thread, call in traced.counts():
+                calls.setdefault(thread, set()).add(call)
+            # The first thread only says that it lives.
+            calls.pop(pid, None)
+            self._habits[pid] = {thread: frozenset(those) for thread, those in calls.items()}
+        return self._habits[pid]
+
+    def thread_like(self, pid: int, calls: frozenset[str]) -> int:
+        """The thread of a process that does what one of its predecessor's did."""
+        habits = self.habits(pid)
+        return max(habits, key=lambda thread: -len(habits[thread] ^ calls))
 
     @contextlib.contextmanager
     def injected(self, point: Point, fault: str) -> Iterator[Traced]:
         """Send an instance while a fault lies in wait."""
         pid = self.node.one(point.role)
-        threads = threads_of(pid)
-        # Its successor may not have begun that thread yet: then it is one that begins later.
-        thread = dict(enumerate(threads)).get(-1 if point.thread is None else point.thread)
+        thread = None if point.thread is None else self.thread_like(pid, point.thread)
         inject = f"inject={point.call}:{fault}:when={point.number}"
         with attached(pid, self.log, f"trace={point.call}", inject, thread=thread) as traced:
             yield traced
