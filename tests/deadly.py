@@ -11,6 +11,6 @@ from node.service.rewriting import Result, Rewriter
 
 class Deadly(Rewriter):
     def rewrite(self, task: Task) -> Result:
-        if task.source.name == "deadly.dcm" and self.options.transfer_syntax_uid:
+        if task.source.endswith("/deadly.dcm") and self.options.transfer_syntax_uid:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().rewrite(task)

@@ -5,7 +5,6 @@ The work is in `compressing`; a command line that is right is read by `plain`.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -15,9 +14,9 @@ from node.cli.plain import Wanted
 
 
 def compress(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files and folders.")],
     output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write a mirror of the tree below DIR.")
+        str | None, typer.Option(metavar="DIR", help="Write a mirror of the tree below DIR.")
     ] = None,
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Replace each file by its smaller one.")

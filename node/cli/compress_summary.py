@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 from node.cli.terminal import Bar
 from node.reasons import KeepReason
@@ -34,7 +33,7 @@ class Summary:
         self.began = self.end = time.perf_counter()
         self._noted = set[str]()
 
-    def add(self, path: Path, result: Result, bar: Bar) -> None:
+    def add(self, path: str, result: Result, bar: Bar) -> None:
         """Count one result, and name the file where a person should look at it."""
         match result:
             case Smaller(before, after):
@@ -83,7 +82,7 @@ class Summary:
         if self.dry_run:
             yield "nothing was written: this was a dry run"
 
-    def _note_kept(self, path: Path, reason: KeepReason, detail: str, bar: Bar) -> None:
+    def _note_kept(self, path: str, reason: KeepReason, detail: str, bar: Bar) -> None:
         if reason is KeepReason.DECODER_MISSING:
             # The same for all files in that transfer syntax, so it is said once.
             if detail not in self._noted:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from node.cli.compress_summary import Summary
 from node.cli.plain import VERIFY, Wanted
@@ -40,7 +39,7 @@ def run(wanted: Wanted) -> int:
     found = find(wanted.paths, leave_out=wanted.output)
     tasks = list(_tasks(found, wanted.output))
     rewriter = Rewriter(options=options, place=place, transcode=wanted.transcode)
-    targets = {task.target.parent for task in tasks}
+    targets = {os.path.dirname(task.target) for task in tasks}
     folders = [] if wanted.dry_run else _prepared(targets, wanted.output)
     summary = Summary(dry_run=wanted.dry_run)
     jobs = wanted.jobs or len(os.sched_getaffinity(0))
@@ -73,15 +72,15 @@ def _place(wanted: Wanted) -> Place:
     return InPlace() if wanted.in_place else Mirror()
 
 
-def _tasks(found: Found, output: Path | None) -> Iterator[Task]:
+def _tasks(found: Found, output: str | None) -> Iterator[Task]:
     """Yield what is to be done; no two results may have one place, and none the original's.
 
     Large files come first, so that no worker is left with one when the others are done.
     """
-    taken: dict[Path, Path] = {}
-    root = output.resolve() if output is not None else None
+    taken: dict[str, str] = {}
+    root = os.path.realpath(output) if output is not None else None
     for source in sorted(found.sources, key=lambda source: source.size, reverse=True):
-        target = source.path if root is None else root / source.relative
+        target = source.path if root is None else os.path.join(root, source.relative)
         if target in taken:
             raise UsageError(f"{taken[target]} and {source.path} would both become {target}")
         if root is not None and target == source.path:
@@ -90,7 +89,7 @@ def _tasks(found: Found, output: Path | None) -> Iterator[Task]:
         yield Task(source.path, target)
 
 
-def _prepared(folders: set[Path], output: Path | None) -> list[Path]:
+def _prepared(folders: set[str], output: str | None) -> list[str]:
     """Make the folders that results go to, and find out now whether that works."""
     try:
         for folder in sorted(folders):

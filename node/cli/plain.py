@@ -8,7 +8,6 @@ the two to the same result.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from node.dicom.uids import ENCODED_IN
@@ -24,8 +23,8 @@ VERIFY: dict[str, bool | Literal["independent"]] = {
 class Wanted(NamedTuple):
     """What a `dcmpress compress` is to do; the fields are its arguments and options."""
 
-    paths: tuple[Path, ...]
-    output: Path | None = None
+    paths: tuple[str, ...]
+    output: str | None = None
     in_place: bool = False
     jobs: int | None = None
     dry_run: bool = False
@@ -52,7 +51,7 @@ def _one_of(known: Collection[str]) -> Callable[[str], str]:
 
 _FLAGS = frozenset({"--in-place", "--dry-run", "--transcode"})
 _READERS: dict[str, Callable[[str], Any]] = {
-    "--output": Path,
+    "--output": str,
     "--jobs": _count,
     "--encoder": _one_of(ENCODERS),
     "--transfer-syntax": _one_of(ENCODED_IN),
@@ -64,14 +63,14 @@ def read(args: list[str]) -> Wanted | None:
     """Return what a command line asks for; None where it is not a plain `compress`."""
     if args[:1] != ["compress"]:
         return None
-    paths: list[Path] = []
+    paths: list[str] = []
     options: dict[str, Any] = {}
     words = iter(args[1:])
     try:
         for word in words:
             option, equals, value = word.partition("=")
             if not word.startswith("-"):
-                paths.append(Path(word))
+                paths.append(word)
             elif word in _FLAGS:
                 options[_field(word)] = True
             else:

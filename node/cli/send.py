@@ -72,7 +72,7 @@ def send(
     with progress("sending", len(found.sources)) as bar:
         for failure in found.unreadable:
             _failed(sent, bar, Path(failure.filename), failure.strerror or str(failure))
-        instances = list(_read(found.paths, sent, bar))
+        instances = list(_read(map(Path, found.paths), sent, bar))
         forward = Forward(str(peer), peer)
         try:
             for batch in batches(instances):

@@ -15,8 +15,7 @@ import hashlib
 import mmap
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from node.dicom import part10
 from node.dicom.convert import Chunk
@@ -29,6 +28,9 @@ from node.pixels.mapped import release
 from node.pixels.policy import Run
 from node.pixels.restorer import restore
 
+if TYPE_CHECKING:
+    from _typeshed import StrPath
+
 #: A data set is read in pieces of this size to be compared with its digest.
 _PIECE = 1 << 20
 
@@ -36,7 +38,7 @@ _PIECE = 1 << 20
 class StoredInstance(NamedTuple):
     """An open file: its File Meta Information, and where its data set lies in its bytes."""
 
-    path: Path
+    path: StrPath
     meta: FileMeta
     data_set_offset: int
     buffer: memoryview
@@ -130,7 +132,7 @@ class StoredInstance(NamedTuple):
 
 
 @contextlib.contextmanager
-def opened(path: Path, in_memory: int = 0) -> Iterator[StoredInstance]:
+def opened(path: StrPath, in_memory: int = 0) -> Iterator[StoredInstance]:
     """Map the DICOM file at `path`; one of at most `in_memory` bytes is read instead.
 
     OSError as `os.open` raises it.
@@ -162,7 +164,7 @@ def _close(mapped: mmap.mmap, view: memoryview) -> None:
         mapped.close()
 
 
-def decompressed_file(path: Path, transfer_syntax_uid: str) -> bytes:
+def decompressed_file(path: StrPath, transfer_syntax_uid: str) -> bytes:
     """As `decompressed`, for a process that opens the file by itself."""
     with opened(path) as instance:
         return decompressed(instance.buffer, transfer_syntax_uid)

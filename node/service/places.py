@@ -19,7 +19,6 @@ import io
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol
 
 from node.pixels.transcoder import Sink
@@ -37,8 +36,8 @@ class Changed(OSError):
 class Task(NamedTuple):
     """A file, and where the result belongs."""
 
-    source: Path
-    target: Path
+    source: str
+    target: str
 
 
 class Draft(NamedTuple):
@@ -109,8 +108,8 @@ class Nowhere:
 
 
 @contextlib.contextmanager
-def _file_beside(place: Path) -> Iterator[tuple[Path, io.FileIO]]:
-    path = place.with_name(f".dcmpress-{os.urandom(8).hex()}.part")
+def _file_beside(place: str) -> Iterator[tuple[str, io.FileIO]]:
+    path = os.path.join(os.path.dirname(place), f".dcmpress-{os.urandom(8).hex()}.part")
     with open(_UNSYNCED.create(path), "w+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         try:
@@ -119,7 +118,7 @@ def _file_beside(place: Path) -> Iterator[tuple[Path, io.FileIO]]:
             _UNSYNCED.remove(path)
 
 
-def _copy_attributes(source: Path, original: os.stat_result, descriptor: int) -> None:
+def _copy_attributes(source: str, original: os.stat_result, descriptor: int) -> None:
     """Give a file the times, the permissions and, where that is allowed, the attributes of one."""
     with contextlib.suppress(OSError):
         for name in os.listxattr(source):
@@ -128,7 +127,7 @@ def _copy_attributes(source: Path, original: os.stat_result, descriptor: int) ->
     os.fchmod(descriptor, stat.S_IMODE(original.st_mode))
 
 
-def _require_unchanged(source: Path, original: os.stat_result) -> None:
+def _require_unchanged(source: str, original: os.stat_result) -> None:
     now = os.stat(source, follow_symlinks=False)
     if (now.st_ino, now.st_size, now.st_mtime_ns) != (
         original.st_ino,
@@ -138,17 +137,17 @@ def _require_unchanged(source: Path, original: os.stat_result) -> None:
         raise Changed("the file was changed while it was read; try again")
 
 
-def clear_away(folders: Iterable[Path]) -> None:
+def clear_away(folders: Iterable[str]) -> None:
     """Remove the drafts in `folders` that nobody is writing any more."""
     for folder in folders:
         for name in filter(DRAFT.match, os.listdir(folder)):
-            path = folder / name
+            path = os.path.join(folder, name)
             with contextlib.suppress(OSError), open(path, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _UNSYNCED.remove(path)
 
 
-def settle(folders: Iterable[Path]) -> None:
+def settle(folders: Iterable[str]) -> None:
     """Return when the names in `folders` are on stable storage."""
     for folder in folders:
         _SYNCED.sync_folder(folder)

@@ -17,7 +17,12 @@ import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from _typeshed import StrPath
 
 #: What a file system says that has no hard links, or not between these two folders.
 NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
@@ -48,12 +53,12 @@ class Disk:
 
     def __init__(self, durability: Durability = Durability.FSYNC) -> None:
         self.durability = durability
-        self._folders: dict[Path, _FolderSync] = {}
+        self._folders: dict[StrPath, _FolderSync] = {}
         #: Folders whose names are durable, with what was found there; the latest used at the end.
         self._durable: OrderedDict[Path, tuple[int, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def create(self, path: Path) -> int:
+    def create(self, path: StrPath) -> int:
         """Make a new file and return its descriptor; FileExistsError where the name is taken."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(path, flags, FILE_MODE)
@@ -66,7 +71,7 @@ class Disk:
             except OSError as failure:
                 raise SyncFailed(*failure.args) from failure
 
-    def sync_folder(self, folder: Path) -> None:
+    def sync_folder(self, folder: StrPath) -> None:
         """Return when every name now in `folder` is on stable storage.
 
         Threads that ask at the same time share one fsync: one that starts after a name was made
@@ -77,7 +82,7 @@ class Disk:
                 shared.sync()
 
     @contextlib.contextmanager
-    def _shared(self, folder: Path) -> Iterator[_FolderSync]:
+    def _shared(self, folder: StrPath) -> Iterator[_FolderSync]:
         """Give all who sync `folder` at the same time the same object; forget it after the last."""
         with self._lock:
             shared = self._folders.setdefault(folder, _FolderSync(folder))
@@ -174,12 +179,12 @@ class Disk:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from failure
             os.rename(draft, place)
 
-    def replace(self, source: Path, target: Path) -> None:
+    def replace(self, source: StrPath, target: StrPath) -> None:
         """Put the file in the place of `target`, atomically (for tools that rewrite in place)."""
         os.replace(source, target)
-        self.sync_folder(target.parent)
+        self.sync_folder(os.path.dirname(target))
 
-    def remove(self, path: Path) -> None:
+    def remove(self, path: StrPath) -> None:
         """Remove a name; one that is gone already is no error, since a restart repeats steps.
 
         Not synced: after a power cut the name may be back, and its instance is delivered again.
@@ -200,7 +205,7 @@ _FAILURES_KEPT = 1024
 class _FolderSync:
     """Lets threads share the fsync of one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: StrPath) -> None:
         self.users = 0
         self._folder = folder
         self._condition = threading.Condition()
