@@ -91,6 +91,9 @@ class Admission(Protocol):
     def places_of(self, calling_ae_title: str) -> list[str]:
         """Return from where one who calls itself so may send, in words; nothing where nowhere."""
 
+    def needs_certificate(self, calling_ae_title: str) -> bool:
+        """Tell whether one who calls itself so is known by a certificate."""
+
     def peer_name(self, calling_ae_title: str) -> str:
         """Return as whom its instances are counted: one of a few names."""
 
@@ -184,6 +187,13 @@ class StoreSCP:
         """Tell one whom nobody listed from one who comes from elsewhere than it should."""
         shown = f"; its certificate is {', '.join(sorted(names))}" if names else ""
         title, places = origin.calling_ae_title, self._admission.places_of(origin.calling_ae_title)
+        if not names and self._admission.needs_certificate(title):
+            return Refusal(
+                (1, 1, 3),
+                "known by its certificate, and showed none",
+                f"let {title} call the port for TLS (tls.port, or node.port where there is none), "
+                "with its certificate; or give its [[peer]] an address instead of the certificate",
+            )
         if places:
             return Refusal(
                 (1, 1, 3),

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from node.service.bell import Bell
 from node.service.doors import Doors
-from node.service.report import Report
+from node.service.report import Report, version_in
 from node.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,8 @@ class Child:
     started: float
     heard: float
     report: Report | None = None
+    #: The version that wrote its reports, where they are not in our format.
+    other_version: str = ""
     #: Its reports have ended: it is about to end.
     has_hung_up: bool = False
     is_killed: bool = False
@@ -54,8 +56,8 @@ class Child:
 
     @property
     def is_ready(self) -> bool:
-        """Tell whether it has begun its work."""
-        return self.report is not None
+        """Tell whether it has begun its work; one of another version has when it says anything."""
+        return self.report is not None or bool(self.other_version)
 
     def read_reports(self, now: float) -> None:
         """Take what it has written; a line that is no report is skipped."""
@@ -66,8 +68,10 @@ class Child:
         *lines, self._partial = self._partial.split(b"\n")
         for line in lines:
             self.heard = now
-            with contextlib.suppress(ValueError):
+            try:
                 self.report = Report.decode(line)
+            except ValueError:
+                self.other_version = version_in(line)
 
     def hangs(self, now: float) -> bool:
         """Tell whether it has been silent for too long."""

@@ -82,6 +82,10 @@ class Receiver:
         """Return from where one who calls itself so may send."""
         return self._settings.places_of(calling_ae_title)
 
+    def needs_certificate(self, calling_ae_title: str) -> bool:
+        """Tell whether one who calls itself so is known by a certificate."""
+        return self._settings.needs_certificate(calling_ae_title)
+
     def peer_name(self, calling_ae_title: str) -> str:
         """Return the AE title where it is in the list of peers."""
         return self._settings.peer_name(calling_ae_title) or OTHER

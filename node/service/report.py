@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 
+from node import __version__
 from node.delivery.progress import Progress
 from node.network.tally import Tally, merge
 
@@ -36,7 +37,7 @@ class Report:
         short = {
             name: progress.shortened(_ERROR_LENGTH) for name, progress in self.destinations.items()
         }
-        fields = asdict(replace(self, destinations=short))
+        fields = asdict(replace(self, destinations=short)) | {"version": __version__}
         return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
     @classmethod
@@ -58,6 +59,14 @@ class Report:
             )
         except (KeyError, TypeError, AttributeError, RecursionError) as failure:
             raise ValueError(f"not a report: {failure!r}") from failure
+
+
+def version_in(line: bytes) -> str:
+    """Return which version wrote a line that is no report of ours; "" where it does not say."""
+    try:
+        return str(json.loads(line)["version"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
 
 
 def total(reports: Iterable[Report]) -> Report:

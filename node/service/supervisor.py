@@ -86,6 +86,7 @@ class Supervisor:
         self._leaving: list[Child] = []
         self._deadlines: dict[int, float] = {}
         self._past = Report()
+        self._is_upgraded = False
         self._end = "unexpected failure"
         self._notes, self._note = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._observer = Observer(self._spool)
@@ -223,6 +224,7 @@ class Supervisor:
         for child in [*self._children, *self._leaving]:
             has_ended = child.process.poll() is not None
             child.read_reports(now)
+            self._say_what_is_upgraded(child)
             if has_ended:
                 self._bury(child, now)
             elif child.is_killed:
@@ -233,6 +235,18 @@ class Supervisor:
             elif now > self._deadlines.get(child.process.pid, now):
                 log.error("%s %d does not end: killing it", child.role, child.process.pid)
                 child.kill()
+
+    def _say_what_is_upgraded(self, child: Child) -> None:
+        """Say, once, that a new version was installed under this one while it runs."""
+        if child.other_version and not self._is_upgraded:
+            self._is_upgraded = True
+            log.warning(
+                "version %s was installed while %s runs: a new %s works, and what it does is not "
+                "counted; restart the node to finish the upgrade",
+                child.other_version,
+                __version__,
+                child.role,
+            )
 
     def _bury(self, child: Child, now: float) -> None:
         """Take leave of a child that ended, and plan its successor unless it was told to go."""

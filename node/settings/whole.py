@@ -107,6 +107,11 @@ class Settings(Section):
         """Return from where, or with what, a requestor with that title may send; in words."""
         return [peer.whence for peer in self.peers if peer.ae_title == calling_ae_title]
 
+    def needs_certificate(self, calling_ae_title: str) -> bool:
+        """Tell whether a requestor with that title may only send with a certificate."""
+        known = [peer for peer in self.peers if peer.ae_title == calling_ae_title]
+        return bool(known) and all(peer.certificate is not None for peer in known)
+
     def peer_name(self, calling_ae_title: str) -> str | None:
         """Return that title where it is in the list of peers."""
         known = any(peer.ae_title == calling_ae_title for peer in self.peers)

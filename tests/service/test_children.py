@@ -1,11 +1,16 @@
 """Children of a node without processes: their reports and the throttle."""
 
 import os
+from types import SimpleNamespace
 
+import pytest
+
+from node import __version__
 from node.delivery.progress import Progress
 from node.service.children import RECEIVER, Child
 from node.service.process import Reporter
 from node.service.report import Report
+from node.service.supervisor import Supervisor
 from node.settings import Settings
 
 
@@ -29,6 +34,23 @@ def test_a_line_that_is_no_report_is_skipped() -> None:
         child.read_reports(1.0)
         assert child.report == Report(active_associations=3)
     assert child.heard == 1.0
+    os.close(writing)
+    child.close()
+
+
+def test_one_of_a_version_with_other_reports_works_and_is_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    child, writing = child_and_end()
+    os.write(writing, b'{"version": "9.0", "tally_of_tallies": {}}\n' * 2)
+    child.read_reports(1.0)
+    assert child.is_ready
+    assert (child.heard, child.report, child.other_version) == (1.0, None, "9.0")
+    supervisor = SimpleNamespace(_is_upgraded=False)
+    for _ in range(2):
+        Supervisor._say_what_is_upgraded(supervisor, child)  # type: ignore[arg-type]
+    [said] = caplog.messages
+    assert said.startswith(f"version 9.0 was installed while {__version__} runs")
     os.close(writing)
     child.close()
 

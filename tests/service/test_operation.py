@@ -18,6 +18,7 @@ import pydicom
 import pytest
 from audit_server import SyslogServer
 from served import Served, encoded, wait_for
+from tls.certificates import Authority
 
 from node.dicom.contexts import VERIFICATION, Proposal
 from node.dicom.uids import EXPLICIT_VR_LE, IMPLICIT_VR_LE
@@ -120,8 +121,19 @@ def test_as_json_a_line_has_its_facts(tmp_path: Path) -> None:
 def test_a_rejection_is_told_with_its_mend_and_once_a_minute(tmp_path: Path) -> None:
     peers = '[[peer]]\nae_title = "CT1"\naddress = "10.0.0.0/24"\n'
     peers += '[[peer]]\nae_title = "CT2"\naddress = "127.0.0.1"\n'
-    with serving(tmp_path, peers) as served:
-        for calling, called in (("CT2", "STORE_SCP"), ("CT1", "DCMPRESS"), ("CT9", "DCMPRESS")):
+    peers += '[[peer]]\nae_title = "CT3"\ncertificate = "ct3.example"\n'
+    ca = Authority(tmp_path, "ca")
+    own = ca.issue("localhost", common_name="node")
+    tls = f'[tls]\ncertificate = "{own.certificate}"\nkey = "{own.key}"\n'
+    tls += f'ca = "{ca.file}"\nport = 0\n'
+    turned_away = (
+        ("CT2", "STORE_SCP"),
+        ("CT1", "DCMPRESS"),
+        ("CT3", "DCMPRESS"),
+        ("CT9", "DCMPRESS"),
+    )
+    with serving(tmp_path, peers + tls) as served:
+        for calling, called in turned_away:
             for _ in range(3):
                 with pytest.raises(PeerRefused):
                     served.connect(calling, called)
@@ -133,6 +145,9 @@ def test_a_rejection_is_told_with_its_mend_and_once_a_minute(tmp_path: Path) -> 
             "CT1@127.0.0.1 rejected: known, but not from there; CT1 is known, but from "
             "10.0.0.0/24, not from 127.0.0.1: change its [[peer]], or find out who calls itself "
             "CT1\n",
+            "CT3@127.0.0.1 rejected: known by its certificate, and showed none; let CT3 call the "
+            "port for TLS (tls.port, or node.port where there is none), with its certificate; or give "
+            "its [[peer]] an address instead of the certificate\n",
             "CT9@127.0.0.1 rejected: not in the list of peers; if it may send, add a [[peer]] "
             'with ae_title = "CT9", address = "127.0.0.1"\n',
         ):
