@@ -3,7 +3,8 @@
 A fork has imported everything and starts in a millisecond. It takes orders until there are none,
 and answers through a pipe of its own: paths are never sent, nor pixels. A worker that dies, be it
 of somebody else's codec, costs the one file that it was at: that file is reported broken and stays
-as it was, and other workers go on with the rest.
+as it was, and other workers go on with the rest. This process is one of the workers where all code
+is our own; where it is not, it may not be what crashes.
 
 Results come in the order in which they are done. Raises `CannotWrite` from the rewriter; what is
 under way is finished before.
@@ -90,6 +91,7 @@ class _Workers:
         self._tasks = tasks
         #: A byte for each task, shared with the workers: whether one began with it.
         self.begun = mmap.mmap(-1, len(tasks))
+        self._works_too = not needs_processes(rewriter)
         self._chunk = -(-len(tasks) // _MOST_ORDERS)
         self._orders, given = os.pipe()
         for first in range(0, len(tasks), self._chunk):
@@ -98,7 +100,7 @@ class _Workers:
         gc.freeze()  # so that workers share what there is: collecting would write to all of it
         #: Where each worker answers, and its process.
         self._running: dict[int, int] = {}
-        for _ in range(jobs):
+        for _ in range(jobs - self._works_too):
             self._fork()
 
     def __enter__(self) -> _Workers:
@@ -118,14 +120,32 @@ class _Workers:
         unread = {answers: bytearray() for answers in self._running}
         for answers in unread:
             poll.register(answers, select.POLLIN)
+        if self._works_too:
+            for number in self._ordered():
+                yield number, self._rewriter.rewrite(self._tasks[number])
+                yield from self._read(poll, unread, wait=False)
         while self._running:
-            for answers, _ in poll.poll():
-                piece = os.read(answers, _PIECE)
-                unread[answers] += piece
-                yield from _taken(unread[answers])
-                if not piece:
-                    poll.unregister(answers)
-                    self._wait(answers)
+            yield from self._read(poll, unread, wait=True)
+
+    def _read(
+        self, poll: select.poll, unread: dict[int, bytearray], wait: bool
+    ) -> Iterator[tuple[int, Result]]:
+        """Yield what there is of answers; `wait` until there is one."""
+        for answers, _ in poll.poll(None if wait else 0):
+            piece = os.read(answers, _PIECE)
+            unread[answers] += piece
+            yield from _taken(unread[answers])
+            if not piece:
+                poll.unregister(answers)
+                self._wait(answers)
+
+    def _ordered(self) -> Iterator[int]:
+        """Take orders until there are none; yield the numbers of the tasks."""
+        while order := os.read(self._orders, _ORDER.size):
+            (first,) = _ORDER.unpack(order)
+            for number in range(first, min(first + self._chunk, len(self._tasks))):
+                self.begun[number] = 1
+                yield number
 
     def _fork(self) -> None:
         reading, writing = os.pipe()
@@ -143,16 +163,13 @@ class _Workers:
         os.waitpid(self._running.pop(answers), 0)
 
     def _work(self, answers: int) -> None:
-        """Take orders until there are none: this is the worker's whole life."""
+        """Answer until there are no orders: this is the worker's whole life."""
         # Ctrl-C is for the parent, which lets the files under way be finished.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         warnings.simplefilter("ignore")  # pydicom's, of what is odd in a file
-        while order := os.read(self._orders, _ORDER.size):
-            (first,) = _ORDER.unpack(order)
-            for number in range(first, min(first + self._chunk, len(self._tasks))):
-                self.begun[number] = 1
-                if not self._answer(answers, number):
-                    return
+        for number in self._ordered():
+            if not self._answer(answers, number):
+                return
 
     def _answer(self, answers: int, number: int) -> bool:
         """Work one task off; False where the next one would be in vain."""

@@ -352,7 +352,7 @@ def test_a_worker_that_dies_costs_one_file(tmp_path, monkeypatch):
     for name in names:
         shutil.copyfile(CT, tmp_path / name)
     tasks = [Task(str(tmp_path / name), str(tmp_path / "out" / name)) for name in names]
-    rewriter = Deadly(options=Options(), place=Mirror())
+    rewriter = Deadly(options=Options(), place=Mirror(), transcode=True)
     with batch.started(rewriter, tasks, jobs=2) as results:
         done = dict(results)
     assert len(done) == len(tasks)
