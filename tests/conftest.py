@@ -38,7 +38,7 @@ COUNTED = pytest.StashKey[list[str]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--long", action="store_true", help="the long forms of the fault tests, over an hour"
+        "--long", action="store_true", help="the long forms of the fault tests, some hours"
     )
 
 
