@@ -31,7 +31,7 @@ from node.service.node import open_spool
 from node.service.queues import Count, Done, Listed
 from node.settings import load
 from node.spool import Spool, State
-from node.words import size
+from node.words import age, size
 
 app = typer.Typer(help="What waits for destinations, what they refused.", no_args_is_help=True)
 
@@ -48,8 +48,6 @@ StateDirectory: TypeAlias = Annotated[
     Path | None, typer.Option("--state", metavar="DIR", help="The node's state directory.")
 ]
 All: TypeAlias = Annotated[bool, typer.Option("--all", help="All entries of the destination.")]
-
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 class SomeNotDone(NodeError):
@@ -102,7 +100,7 @@ def retry(
     config: Config = None,
     state: StateDirectory = None,
 ) -> None:
-    """Queue failed entries again. A running node takes them up by itself."""
+    """Queue failed entries again. A running node takes them up, and tries the destination now."""
     names = _named(entries, everything)
     done = queues.retry(_spool(config, state), destination, names)
     _record("retry", destination, done.changed, config, state)
@@ -238,7 +236,7 @@ def _print_queue(count: Count, entries: list[Listed], states: tuple[State, ...])
 def _print_entry(entry: Listed) -> None:
     tried = f", tried {entry.tries} times" if (entry.tries or 1) > 1 else ""
     again = "" if (due := entry.retry_in_seconds) is None else f", again {_in(due)}"
-    print(f"  {entry.name}  {entry.state.value}, {_age(entry.age_seconds)} old{tried}{again}")
+    print(f"  {entry.name}  {entry.state.value}, {age(entry.age_seconds)} old{tried}{again}")
     if entry.sop_instance_uid:
         print(
             f"    {name_of(entry.sop_class_uid)}, {name_of(entry.transfer_syntax_uid)}, "
@@ -255,11 +253,4 @@ def _entries(count: int) -> str:
 
 
 def _in(seconds: float) -> str:
-    return f"in {_age(seconds)}" if seconds else "now"
-
-
-def _age(seconds: float) -> str:
-    for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
-        if seconds >= unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds:.0f} s"
+    return f"in {age(seconds)}" if seconds else "now"

@@ -90,6 +90,10 @@ class Breaker:
         self.circuit = after(self.circuit, Step.FAILED)
         return self.due - now
 
+    def hurry(self, now: float) -> None:
+        """End the back-off: somebody wants it tried now."""
+        self.due = min(self.due, now)
+
     def seconds_left(self, now: float) -> float:
         """Return how long the destination is still left alone."""
         return max(0.0, self.due - now) if self.circuit is Circuit.OPEN else 0.0

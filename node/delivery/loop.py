@@ -68,12 +68,15 @@ class Loop:
     _memory: Remembered = field(init=False)
     _work: Worklist = field(default_factory=Worklist)
     _rings: int = 0
+    #: When people last wanted the destination tried.
+    _called: int = 0
     _account: Account = field(default_factory=Account)
     #: Entries that were delivered and could not be removed.
     _taken: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._breaker = Breaker(self.backoff)
+        self._called = self.spool.called_again(self.name)
         self._memory = Remembered(self.name, self.memory)
 
     @property
@@ -139,6 +142,7 @@ class Loop:
         try:
             with self._changed:
                 now = time.monotonic()
+                self._heed(now)
                 if self._is_paused or not self._breaker.admits(now, is_busy=self._work.is_busy):
                     return []
                 most = max(1, BATCH // len(self.lanes))
@@ -146,6 +150,13 @@ class Loop:
         except OSError as failure:
             self._back_off(f"the spool cannot be read: {failure.strerror or failure}")
         return []
+
+    def _heed(self, now: float) -> None:
+        """Leave the destination alone no longer where people want it tried."""
+        called = self.spool.called_again(self.name)
+        if called != self._called:
+            self._called = called
+            self._breaker.hurry(now)
 
     @property
     def _is_paused(self) -> bool:

@@ -1,4 +1,4 @@
-"""What the buttons of the page do: echo, pause, resume, retry, drop.
+"""What the buttons of the page do: echo, pause, resume, wake, retry, drop.
 
 Each is a plain function of the queues or of `Echoes`; destinations and entries are looked up among
 those there are, so that nothing from the wire becomes a path. What was done, or could not be, is a
@@ -50,6 +50,7 @@ class Actions:
             "echo": self._echo,
             "pause": self._pause,
             "resume": self._resume,
+            "wake": self._wake,
             "retry": self._retry,
             "drop": self._drop,
         }
@@ -101,6 +102,10 @@ class Actions:
     def _resume(self, name: str, _: Sequence[str] | None) -> tuple[int, str]:
         queues.resume(self._spool, name)
         return 0, f"{name} goes on"
+
+    def _wake(self, name: str, _: Sequence[str] | None) -> tuple[int, str]:
+        queues.wake(self._spool, name)
+        return 0, f"{name} is tried now"
 
     def _retry(self, name: str, entries: Sequence[str] | None) -> tuple[int, str]:
         with self._lock:

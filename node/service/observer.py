@@ -138,7 +138,9 @@ class Observer:
         now: float,
     ) -> DestinationStatus:
         count = self.counts.of(destination.name)
-        is_down = progress.circuit is not Circuit.CLOSED
+        # Where nothing waits nobody tries it, and nobody misses it.
+        is_tried = progress.circuit is Circuit.HALF_OPEN and count.queued > 0
+        is_down = progress.circuit is Circuit.OPEN or is_tried
         state = "paused" if count.paused else "down" if is_down else "up"
         return DestinationStatus(
             name=destination.name,

@@ -18,6 +18,7 @@ from node.service.history import History
 from node.service.observer import Observer
 from node.service.queues import Listed
 from node.service.status import Snapshot
+from node.words import age, size
 
 #: So many failed instances are shown; `dcmpress queue list` shows all.
 MOST_LISTED = 20
@@ -78,31 +79,9 @@ def _template() -> jinja2.Template:
     return environment.get_template("status.html")
 
 
-def size(number: float) -> str:
-    """Return a number of bytes as people read it, in decimal units."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(number) < 999.5:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} TB" if number < 999.5 else f"{number:,.0f} TB"
-
-
 def count(number: int) -> str:
     """Return a count with its thousands apart."""
     return f"{number:,}"
-
-
-def age(seconds: float) -> str:
-    """Return a duration in its largest unit, two where the first is small."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = int(seconds // 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min" if hours < 10 else f"{hours} h"
-    return f"{hours // 24} d"
 
 
 def clock(at: float) -> str:

@@ -114,15 +114,22 @@ def waiting_again(spool: Spool, destination: str) -> list[Tried]:
 
 
 def retry(spool: Spool, destination: str, names: Sequence[str] | None = None) -> Done:
-    """Queue failed entries again: those named, or all."""
+    """Queue failed entries again, those named or all, and let the destination be tried now."""
     chosen, refused = _choose(spool, destination, names, (State.FAILED,))
     changed = _each(spool.retry, chosen)
+    spool.call_again(destination)
     for name in refused:
         if spool.find(State.CORRUPT, destination, name):
             refused[name] = _DAMAGED
         elif spool.find(State.QUEUED, destination, name):
             refused[name] = "it is queued already"
     return Done(changed=changed, refused=refused)
+
+
+def wake(spool: Spool, destination: str) -> None:
+    """Let a destination that is left alone be tried now."""
+    require(spool, destination)
+    spool.call_again(destination)
 
 
 def drop(

@@ -39,6 +39,7 @@ from node.spool.takeover import take_over
 from node.spool.trust import Trust
 
 _PAUSED = "paused"
+_CALLED = "called"
 
 
 class Spool:
@@ -197,6 +198,24 @@ class Spool:
     def paused(self, destination: str) -> bool:
         """Tell whether a destination rests because a human decided so."""
         return os.path.lexists(self._pauses + destination)
+
+    def call_again(self, destination: str) -> None:
+        """Let a destination that is left alone be tried now: a human wants it."""
+        self.disk.make_folder(self.root / _CALLED)
+        path = self.root / _CALLED / destination
+        with contextlib.suppress(FileExistsError):
+            os.close(self.disk.create(path))
+        os.utime(path)
+
+    def called_again(self, destination: str) -> int:
+        """Return when a human last wanted a destination tried, as the file system has it; 0: never.
+
+        It is a wish for the moment: nothing waits for it to be durable.
+        """
+        try:
+            return os.lstat(self.root / _CALLED / destination).st_mtime_ns
+        except OSError:
+            return 0
 
     def add_destination(self, name: str) -> None:
         """Make the folders of a destination."""

@@ -17,6 +17,7 @@ import peers
 import pytest
 import readme
 from peers import wait_until
+from pydicom.uid import ExplicitVRLittleEndian
 
 from node.cli import main
 from node.service.audit import Position, open_trail
@@ -185,6 +186,23 @@ def test_what_was_tried_before_says_how_often_why_and_when_again(
         look()
     main(["status", "--state", str(state), "--status-port", "0"])
     assert "1 of the queued tried before: C000 said the archive" in capsys.readouterr().out
+
+
+def test_retry_wakes_a_destination_that_is_left_alone(settings: Settings, state: Path) -> None:
+    image = instances.image()
+    [pacs] = settings.destinations
+    assert isinstance(pacs, NetworkDestination)
+    patient = pacs.model_copy(update={"retry_seconds": 80000.0, "retry_max_seconds": 80000.0})
+    with Node(settings.model_copy(update={"destinations": (patient,)})) as node:
+        assert peers.send(node.address[1], image) == 0
+        wait_until(lambda: node.progress["pacs"].waiting_for_seconds > 3600, "it is left alone")
+        with peers.downstream(
+            sop_classes=[image.SOPClassUID],
+            transfer_syntaxes=[ExplicitVRLittleEndian],
+            port=pacs.port,
+        ) as archive:
+            assert queue(state, "retry", "pacs", "--all") == 0
+            wait_until(lambda: archive.received, "it is tried now")
 
 
 def typed(command: str, environment: dict[str, str], answer: str) -> str:

@@ -59,3 +59,12 @@ def test_an_instance_under_way_that_is_taken_closes_it() -> None:
     breaker.failed(0, 1)
     breaker.answered()
     assert breaker.circuit is CLOSED
+
+
+def test_a_back_off_ends_when_somebody_wants_it() -> None:
+    breaker = Breaker(Backoff(100.0, 100.0))
+    breaker.failed(0.0, 0.5)
+    assert not breaker.admits(1.0, is_busy=False)
+    breaker.hurry(1.0)
+    assert breaker.admits(1.0, is_busy=False)
+    assert breaker.circuit is Circuit.HALF_OPEN

@@ -146,8 +146,8 @@ def test_a_rejection_is_told_with_its_mend_and_once_a_minute(tmp_path: Path) -> 
             "10.0.0.0/24, not from 127.0.0.1: change its [[peer]], or find out who calls itself "
             "CT1\n",
             "CT3@127.0.0.1 rejected: known by its certificate, and showed none; let CT3 call the "
-            "port for TLS (tls.port, or node.port where there is none), with its certificate; or give "
-            "its [[peer]] an address instead of the certificate\n",
+            "port for TLS (tls.port, or node.port where there is none), with its certificate; or "
+            "give its [[peer]] an address instead of the certificate\n",
             "CT9@127.0.0.1 rejected: not in the list of peers; if it may send, add a [[peer]] "
             'with ae_title = "CT9", address = "127.0.0.1"\n',
         ):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from node import words
 from node.service import page
 from node.service.charts import HEIGHT, rounded_up, throughput
 from node.service.history import POINTS, History, Rate, Ring, Totals
@@ -150,18 +151,19 @@ def test_the_verdict(
 @pytest.mark.parametrize(
     ("shown", "wanted"),
     [
-        (page.size(0), "0 B"),
-        (page.size(999), "999 B"),
-        (page.size(1000), "1 kB"),
-        (page.size(999_600), "1 MB"),
-        (page.size(53.24e6), "53.2 MB"),
-        (page.size(412e9), "412 GB"),
-        (page.size(2.5e15), "2,500 TB"),
-        (page.age(0.4), "0 s"),
-        (page.age(61), "1 min"),
-        (page.age(3 * 3600 + 300), "3 h 5 min"),
-        (page.age(20 * 3600), "20 h"),
-        (page.age(12.5 * 86400), "12 d"),
+        (words.size(-2e6), "-2 MB"),
+        (words.size(0), "0 bytes"),
+        (words.size(999), "999 bytes"),
+        (words.size(1000), "1 kB"),
+        (words.size(999_600), "1 MB"),
+        (words.size(53.24e6), "53.2 MB"),
+        (words.size(412e9), "412 GB"),
+        (words.size(2.5e15), "2.5 PB"),
+        (words.age(0.4), "0 s"),
+        (words.age(61), "1 min"),
+        (words.age(3 * 3600 + 300), "3 h 5 min"),
+        (words.age(20 * 3600), "20 h"),
+        (words.age(12.5 * 86400), "12 d"),
         (page.milliseconds(None), "\N{EN DASH}"),
         (page.milliseconds(0.0025), "2.5 ms"),
         (page.milliseconds(2.5), "2.5 s"),

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from node.delivery.circuit import Circuit
+from node.delivery.progress import Progress
 from node.service.observer import Observer
 from node.service.page import Page
 from node.service.report import Report
@@ -76,3 +78,26 @@ def test_a_disk_that_is_gone_is_no_failure_of_those_who_ask(tmp_path: Path) -> N
     assert (snapshot.disk.total_bytes, snapshot.free_bytes) == (0, 0)
     page = Page(observer, "token").render(snapshot, "", None, may_act=False)
     assert "the disk is not there" in page
+
+
+@pytest.mark.parametrize(
+    ("circuit", "queued", "state"),
+    [
+        (Circuit.CLOSED, 1, "up"),
+        (Circuit.OPEN, 0, "down"),
+        (Circuit.OPEN, 1, "down"),
+        (Circuit.HALF_OPEN, 1, "down"),
+        (Circuit.HALF_OPEN, 0, "up"),  # nothing is there to try it with
+    ],
+)
+def test_a_destination_is_down_while_somebody_misses_it(
+    circuit: Circuit, queued: int, state: str, tmp_path: Path
+) -> None:
+    spool = Spool(tmp_path / "spool", Disk(Durability.NONE))
+    spool.add_destination("received")
+    for number in range(queued):
+        (spool.root / "queued" / "received" / f"00000000000000000001-{number:032x}.dcm").touch()
+    report = Report(destinations={"received": Progress(circuit=circuit)})
+    snapshot = Observer(spool).snapshot(Settings(), ("127.0.0.1", 104), report, is_ready=True)
+    [destination] = snapshot.destinations
+    assert (destination.queued, destination.state) == (queued, state)
