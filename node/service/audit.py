@@ -14,10 +14,12 @@ kernel had not written yet.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -159,8 +161,11 @@ class Trail:
 
     def _make(self, path: Path, flags: int) -> int:
         """Open a file that may be new; what root makes belongs to the node that comes after."""
-        descriptor = os.open(path, flags, _FILE_MODE)
+        descriptor = os.open(path, flags | os.O_NONBLOCK, _FILE_MODE)
         owner, mine = os.stat(self.folder), os.fstat(descriptor)
+        if not stat.S_ISREG(mine.st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "not a file", str(path))
         if os.geteuid() == 0 and owner.st_uid != mine.st_uid:
             with contextlib.suppress(PermissionError):  # root without capabilities may not
                 os.fchown(descriptor, owner.st_uid, owner.st_gid)
@@ -174,8 +179,10 @@ class Trail:
 
     def _numbers(self) -> list[int]:
         with contextlib.suppress(FileNotFoundError):
-            names = (name.removesuffix(_SUFFIX) for name in os.listdir(self.folder))
-            return sorted(int(name) for name in names if name.isdigit())
+            with os.scandir(self.folder) as found:
+                files = [item.name for item in found if item.is_file(follow_symlinks=False)]
+            names = (name.removesuffix(_SUFFIX) for name in files)
+            return sorted(int(name) for name in names if name.isdecimal())
         return []
 
     def _path(self, number: int) -> Path:

@@ -7,6 +7,7 @@ written under a durable name (`arriving.py`) had the rest alone as its name ther
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,9 @@ from node.spool.states import State
 #: Files in the spool's folders without this ending are no entries.
 SUFFIX = ".dcm"
 _TIME_DIGITS = 20
+_OURS = re.compile(rf"[0-9]{{{_TIME_DIGITS}}}-([0-9A-Za-z-]+){re.escape(SUFFIX)}")
+#: Wider than what is made here, so that a file that somebody put there is seen and set aside.
+_NAME = re.compile(rf"[0-9A-Za-z][0-9A-Za-z._-]*{re.escape(SUFFIX)}")
 
 
 class Entry(NamedTuple):
@@ -70,5 +74,16 @@ def received_name(nanoseconds: int, slot: str) -> str:
 
 
 def slot_of(name: str) -> str:
-    """Return the file in `arriving` that the entry of this name was written to."""
-    return name[_TIME_DIGITS + 1 :].removesuffix(SUFFIX)
+    """Return the file in `arriving` that the entry of this name was written to, "" for none."""
+    ours = _OURS.fullmatch(name)
+    return ours[1] if ours is not None else ""
+
+
+def is_slot(name: str) -> bool:
+    """Tell whether a file in `arriving` can be one of ours."""
+    return slot_of(received_name(0, name)) == name
+
+
+def may_be_name(name: str) -> bool:
+    """Tell whether an entry can have this name: what else lies there is not shown or touched."""
+    return _NAME.fullmatch(name) is not None

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.spool.entries import SUFFIX
+from node.spool.entries import may_be_name
+from node.spool.states import State
 
 #: Names that are held at a time, about 27 MB. A million are read in four times, each time what is
 #: left of them: 2 microseconds an entry.
@@ -72,7 +73,17 @@ def _first(folder: Path, after: str, most: int) -> list[str]:
 
 
 def _is_entry(item: os.DirEntry[str]) -> bool:
-    return item.name.endswith(SUFFIX) and item.is_file(follow_symlinks=False)
+    return may_be_name(item.name) and item.is_file(follow_symlinks=False)
+
+
+def is_set_aside(root: Path, destination: str, name: str) -> bool:
+    """Tell whether an entry has been refused or found damaged already.
+
+    Then an interrupted fan-out that is repeated must not queue it again: to set it aside once more
+    would do nothing, since a rename to another name of the same file does not (rename(2)).
+    """
+    states = (State.FAILED, State.CORRUPT)
+    return any(os.path.lexists(f"{root}/{state}/{destination}/{name}") for state in states)
 
 
 @contextlib.contextmanager

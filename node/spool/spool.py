@@ -24,16 +24,16 @@ from node.spool import marker, reasons
 from node.spool.arriving import Slots, hold
 from node.spool.durable import Disk, Durability
 from node.spool.entries import (
-    SUFFIX,
     Entry,
     FailedEntry,
     Recovered,
     TakenOver,
+    may_be_name,
     received_name,
     slot_of,
 )
 from node.spool.incoming import Arrival, Draft, Incoming
-from node.spool.listing import Count, Counts, oldest_first
+from node.spool.listing import Count, Counts, is_set_aside, oldest_first
 from node.spool.states import State, Step, after
 from node.spool.takeover import take_over
 from node.spool.trust import Trust
@@ -115,10 +115,12 @@ class Spool:
         if not destinations:
             return
         for destination in destinations:
-            self._link(entries, Step.FAN_OUT, destination)
+            due = [each for each in entries if not is_set_aside(self.root, destination, each.name)]
+            self._link(due, Step.FAN_OUT, destination)
         for entry in entries:
             # In this order, so that a crash leaves the name that this function looks for.
-            self.disk.remove(self._arriving / slot_of(entry.name))
+            if slot := slot_of(entry.name):
+                self.disk.remove(self._arriving / slot)
             self.disk.remove(entry.path)
 
     def is_shared(self, entry: Entry) -> bool:
@@ -224,7 +226,8 @@ class Spool:
 
     def destinations(self) -> list[str]:
         """Return the names of all destinations that have a queue here, configured or not."""
-        return sorted(path.name for path in (self.root / State.QUEUED).iterdir() if path.is_dir())
+        with os.scandir(self.root / State.QUEUED) as found:
+            return sorted(each.name for each in found if each.is_dir(follow_symlinks=False))
 
     def recover(self) -> Recovered:
         """Put the spool in order after any kind of stop. Call it before anything is received."""
@@ -233,8 +236,9 @@ class Spool:
         marker.require_one_disk(self.root)
         removed = 0
         for path in (self.root / State.INCOMING).iterdir():
-            self.disk.remove(path)
-            removed += 1
+            if path.is_symlink() or not path.is_dir():
+                self.disk.remove(path)
+                removed += 1
         return Recovered(removed=removed, received=self.count(State.RECEIVED).entries)
 
     def take_over(self, most: int = 100) -> TakenOver:
@@ -269,7 +273,7 @@ class Spool:
 
     def find(self, state: State, destination: str, name: str) -> Entry | None:
         """Return the entry of that name, or None where there is none in that state."""
-        if not name.endswith(SUFFIX) or os.path.basename(name) != name:
+        if not may_be_name(name):
             return None
         entry = Entry(name, state, self.root / state / destination / name, destination)
         with contextlib.suppress(OSError, ValueError):
@@ -290,10 +294,13 @@ class Spool:
             names = made.setdefault(folder, [])
             for entry in alike:
                 name = folder / entry.name
-                # The link is there already where a crash interrupted an earlier run.
-                with contextlib.suppress(FileExistsError):
+                try:
                     self.disk.link(entry.path, name)
                     names.append(name)
+                except FileExistsError:
+                    # The link is there already where a crash interrupted an earlier run.
+                    if not os.path.samestat(os.lstat(entry.path), os.lstat(name)):
+                        raise
         for folder, names in made.items():
             try:
                 self.disk.sync_folder(folder)
@@ -311,8 +318,7 @@ class Spool:
         return Entry(entry.name, state, path, entry.destination)
 
     def _remove(self, entry: Entry, step: Step) -> None:
-        following = after(entry.state, step)
-        assert following is None
+        assert after(entry.state, step) is None
         self.disk.remove(entry.path)
 
     def _path(self, state: State, entry: Entry) -> Path:

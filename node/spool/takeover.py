@@ -17,7 +17,7 @@ from pathlib import Path
 
 from node.spool.arriving import is_whole
 from node.spool.durable import Disk
-from node.spool.entries import TakenOver, received_name, slot_of
+from node.spool.entries import TakenOver, is_slot, received_name, slot_of
 from node.spool.states import State
 
 #: A file is made, then locked: one that is younger may have a writer that has not got to that.
@@ -53,7 +53,7 @@ def _abandoned(root: Path) -> list[Path]:
     received = _slots_received(root)
     found = []
     for path in files:
-        if path.name not in received:
+        if path.name not in received and is_slot(path.name):
             with _without_writer(path) as descriptor:
                 if descriptor is not None and not _may_be_new(descriptor):
                     found.append(path)

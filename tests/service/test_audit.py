@@ -142,6 +142,16 @@ def test_processes_write_side_by_side_and_a_kill_costs_no_line(tmp_path: Path) -
         assert counts == list(range(len(counts)))
 
 
+def test_a_pipe_in_the_trail_is_neither_read_nor_written(tmp_path: Path) -> None:
+    trail = Trail(tmp_path / "audit", 10_000)
+    trail.record(EVENTS[0])
+    os.mkfifo(trail.folder / "00000007.jsonl")
+    (trail.folder / "00000008.jsonl").symlink_to("/dev/zero")
+    trail.record(EVENTS[0])
+    assert [line.event for line in trail.read(Position(1, 0))] == [EVENTS[0]] * 2
+    assert trail.end().file == 1
+
+
 def test_a_trail_that_cannot_be_written_stops_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -136,6 +136,73 @@ def test_what_is_no_file_is_no_entry(tmp_path: Path) -> None:
         assert spool.find(State.QUEUED, "pacs", name) is None
 
 
+#: What somebody may have put there; some of it would be an entry if it were whole.
+NAMES = [b"foreign.dcm", b"00000000000000000001-1.dcm", b"x" * 21 + b"..dcm", b"a b.dcm"]
+NAMES += [b"new\nline.dcm", b"\xff\xfe.dcm", b"..dcm", b".dcm", b"-rf.dcm", b"x" * 240 + b".dcm"]
+
+
+def test_files_that_nobody_received_hold_up_nothing(tmp_path: Path) -> None:
+    """Nor does a folder where files are removed at a start."""
+    spool = make(tmp_path, "pacs")
+    for folder in [path for path in spool.root.rglob("*") if path.is_dir()]:
+        (folder / "folder.dcm").mkdir()
+        for name in NAMES:
+            with open(os.path.join(os.fsencode(folder), name), "wb") as file:
+                file.write(b"x")
+    again = make(tmp_path, "pacs")
+    again.recover()
+    again.take_over()
+    put(again)
+    found = list(again.received())
+    assert [entry.name for entry in found if entry.received_at > 1]
+    again.fan_out(found, ["pacs"])
+    assert list(again.received()) == []
+    for entry in again.queued("pacs"):
+        assert entry.name.isprintable()
+        again.damaged(entry)
+    assert list(again.queued("pacs")) == []
+
+
+@pytest.mark.parametrize("how", ["damaged", "refused"])
+def test_a_fan_out_is_not_repeated_for_what_was_set_aside(how: str, tmp_path: Path) -> None:
+    """It was interrupted before the received name was gone: that and the queued one are one file,
+    and a rename of a file to another of its names does nothing.
+    """
+    spool = make(tmp_path, "pacs", "disk")
+    entry = put(spool)
+    for destination in ("pacs", "disk"):
+        os.link(entry.path, spool.root / "queued" / destination / entry.name)
+    [queued] = spool.queued("pacs")
+    if how == "damaged":
+        spool.damaged(queued)
+    else:
+        spool.refused(queued, "it said 0122")
+    spool.fan_out([entry], ["pacs", "disk"])
+    assert files(spool) == {f"{'corrupt' if how == 'damaged' else 'failed'}/pacs", "queued/disk"}
+
+
+def test_what_has_the_name_of_an_entry_and_is_another_file_is_not_taken_for_it(
+    tmp_path: Path,
+) -> None:
+    spool = make(tmp_path, "pacs")
+    entry = put(spool)
+    other = spool.root / "queued" / "pacs" / entry.name
+    other.write_bytes(b"another")
+    with pytest.raises(FileExistsError):
+        spool.fan_out([entry], ["pacs"])
+    assert list(spool.received()) == [entry]
+    other.unlink()
+    spool.fan_out([entry], ["pacs"])
+    assert files(spool) == {"queued/pacs"}
+
+
+def test_a_link_to_a_folder_is_no_queue(tmp_path: Path) -> None:
+    spool = make(tmp_path, "pacs")
+    (tmp_path / "elsewhere").mkdir()
+    (spool.root / "queued" / "link").symlink_to(tmp_path / "elsewhere")
+    assert spool.destinations() == ["pacs"]
+
+
 def test_a_restart_removes_what_was_not_finished_and_keeps_the_rest(tmp_path: Path) -> None:
     spool = make(tmp_path)
     put(spool)
