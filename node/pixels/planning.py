@@ -10,7 +10,6 @@ are; only Planar Configuration changes, as PS3.5 8.2.2 asks. Nothing is encoded 
 from __future__ import annotations
 
 import struct
-import zlib
 from typing import NamedTuple
 
 from node.dicom import convert, uids
@@ -19,6 +18,7 @@ from node.dicom.encoded import PLANAR_CONFIGURATION, Element, EncodedDataSet
 from node.dicom.layout import Buffer
 from node.dicom.part10 import AsReceived
 from node.dicom.walk import Release, keep
+from node.pixels import rle
 from node.pixels.policy import Options, PixelFacts, PixelLayout, decide, is_too_small
 from node.reasons import KeepReason
 
@@ -179,7 +179,7 @@ def _crc32(view: memoryview, release: Release) -> int:
     crc = 0
     for start in range(0, len(view), _PIECE):
         end = min(start + _PIECE, len(view))
-        crc = zlib.crc32(view[start:end], crc)
+        crc = rle.crc32(view[start:end], crc)
         release(start, end)
     return crc
 

@@ -4,6 +4,8 @@ The work is done by the C kernel `node.pixels._rle`; where that could not be bui
 does it, slower and holding the GIL. `KERNEL` tells which. Both give frames that every decoder
 reads; the kernel's are never larger.
 
+`crc32` is here because the kernel is: every instance that is encoded is summed over, too.
+
 `encode`, `decode` and `matches` take any contiguous buffer: bytes, a memory map, a slice of one.
 `decode_independent` always uses pylibjpeg-rle's decoder, so that what our encoder wrote can be
 proven by code that shares nothing with it.
@@ -15,6 +17,7 @@ all else. Nothing is logged, kept or retried. Any number of threads may call at 
 from __future__ import annotations
 
 import importlib
+import zlib
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, Self, cast
 
 from node.errors import DecodingFailed, EncodingFailed
@@ -129,6 +132,14 @@ def decode_independent(encoded: Buffer, layout: FrameLayout) -> bytes:
     return pylibjpeg_rle.decode(encoded, layout)
 
 
+def crc32(data: Buffer, crc: int = 0) -> int:
+    """The CRC-32 of `data`, as zlib's; by the kernel as far as it can."""
+    view, taken = memoryview(data).cast("B"), 0
+    if _kernel is not None:
+        crc, taken = _kernel.crc32(view, crc)
+    return zlib.crc32(view[taken:], crc)
+
+
 class _Kernel(Protocol):
     """What the C module offers; a layout is given as its fields."""
 
@@ -137,6 +148,8 @@ class _Kernel(Protocol):
     def decode(self, encoded: Buffer, /, *layout: int) -> bytes: ...
 
     def matches(self, encoded: Buffer, native: Buffer, /, *layout: int) -> bool: ...
+
+    def crc32(self, data: Buffer, crc: int, /) -> tuple[int, int]: ...
 
 
 def _load_kernel() -> _Kernel | None:

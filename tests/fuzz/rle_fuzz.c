@@ -5,6 +5,7 @@
    AddressSanitizer sees every byte too many. What must hold:
      - a frame encodes to an even number of bytes within the bound, alike by all instruction sets,
        decodes to itself, matches itself, and does not match once a byte is changed;
+     - the checksum is that of the definition;
      - any bytes at all decode, or are refused, alike by all instruction sets; decoding and matching
        agree. */
 
@@ -130,6 +131,19 @@ static void fuzz_decoder(const layout *frame, const uint8_t *encoded, size_t siz
     free(other);
 }
 
+/* What is taken of the data has the CRC-32 that the definition gives, bit by bit. */
+static void fuzz_checksum(const uint8_t *data, size_t size)
+{
+    uint32_t taken = 0, by_bit = ~(uint32_t)0;
+    size_t count = take_crc32(data, size, &taken);
+    require(count <= size);
+    for (size_t i = 0; i < 8 * count; i++) {
+        uint32_t low = (by_bit ^ (uint32_t)data[i / 8] >> i % 8) & 1;
+        by_bit = by_bit >> 1 ^ (low ? 0xEDB88320 : 0);
+    }
+    require(!count || taken == ~by_bit);
+}
+
 /* The data behind a header and `waste` bytes. The header is right, but for one offset if it is to
    lie: so the fuzzer gets further in than by chance. */
 static uint8_t *with_header(const layout *frame, const uint8_t *data, size_t size, size_t waste,
@@ -156,6 +170,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     require(check_layout(&frame) == NULL);
     data += CHOICE_BYTES;
     size -= CHOICE_BYTES;
+    fuzz_checksum(data, size);
     uint8_t *made;
     /* Small frames are decoded from a copy. With waste before its segments one is not small. */
     size_t waste = choice[6] & 8 ? SMALL_FRAME : 0;

@@ -7,6 +7,7 @@ import random
 import struct
 import threading
 import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -443,3 +444,21 @@ def test_a_damaged_frame_decodes_or_fails_and_nothing_else(frame, data):
         assert len(decoded) == layout.frame_bytes
         assert rle.matches(damaged, decoded, layout)
         assert rle.matches(damaged, native, layout) == (decoded == native)
+
+
+LENGTHS = [*range(200), 255, 256, 257, 4095, 4096, 4097, 65535, 65536, 70001]
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_the_checksum_is_that_of_zlib(monkeypatch, kernel):
+    """At every length about what is folded at once, from every alignment, going on from another."""
+    if not kernel:
+        monkeypatch.setattr(rle, "_kernel", None)
+    noise = memoryview(random.Random(32).randbytes(80_000))
+    for length in LENGTHS:
+        for start in (0, 1, 7, 15):
+            part = noise[start : start + length]
+            for before in (0, 1, 0xFFFFFFFF, 0x12345678):
+                assert rle.crc32(part, before) == zlib.crc32(part, before), (length, start)
+    for same in (bytes(1000), b"\xff" * 1000):
+        assert rle.crc32(same) == zlib.crc32(same)
