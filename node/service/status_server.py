@@ -12,6 +12,7 @@ import logging
 import socket
 import threading
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -67,6 +68,17 @@ class _Impatient(H11Protocol):
             self.transport.abort()
             return
         self.loop.call_later(_PEER_SECONDS / _LOOKS, self._look)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request; in the middle of another answer there is no room for that."""
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if busy or self.conn.our_state is not h11.IDLE:
+            if self.cycle is not None:
+                self.cycle.disconnected = True  # its answer is wanted no more
+                self.cycle.message_event.set()
+            self.transport.abort()
+        else:
+            super().send_400_response(msg)
 
     def _what_we_wait_for(self) -> str:
         """Return what the peer has to do next, "" where it is our turn."""

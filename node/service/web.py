@@ -20,7 +20,7 @@ from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import (
     HTMLResponse,
     JSONResponse,
@@ -69,7 +69,10 @@ def application(
     async def act(request: Request) -> Response:
         if not may_act(request):
             return PlainTextResponse("see status.control: this may not be done from here\n", 403)
-        form = _form(await request.body())
+        try:
+            form = _form(await request.body())
+        except ClientDisconnect:
+            return PlainTextResponse("the body did not come\n", 400)  # to nobody
         given = form.get("token", "").encode()
         if not (
             is_from_our_page(request.headers) and secrets.compare_digest(given, token.encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import logging
 import re
 import socket
 import time
@@ -258,6 +259,22 @@ def test_a_peer_that_makes_us_wait_is_closed(
         assert site.ask("/healthz")[0] == 200
     finally:
         site.server.stop()
+
+
+@pytest.mark.parametrize("ask", [A_GET, A_POST + b"x" * 4000, A_POST])
+@pytest.mark.parametrize("more", [b"\xff\xff\r\n\r\n", b"GET / HTTP/9\r\n\r\n", A_GET[:-2] + b"\0"])
+def test_noise_behind_a_request_is_no_error_of_ours(
+    ask: bytes, more: bytes, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(10):
+        with socket.create_connection(("127.0.0.1", site.port), 30) as sock:
+            sock.sendall(ask + more)
+            sock.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionError):
+                while sock.recv(65536):
+                    pass
+    assert site.ask("/healthz")[0] == 200
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_work_of_ours_is_not_held_against_a_peer(
