@@ -16,13 +16,13 @@ import os
 import ssl
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from node.errors import BadConfiguration
+from node.network.certificate import expiry_of
 
 #: RFC 9325 4.2: what is recommended, and what every TLS 1.2 peer has to have.
 _BCP195: Final = (
@@ -56,6 +56,8 @@ _OPTIONS: Final = (
     | ssl.OP_CIPHER_SERVER_PREFERENCE
     | ssl.OP_SINGLE_ECDH_USE
 )
+#: A handshake is over after so many turns of both sides.
+_FLIGHTS: Final = 4
 #: A key that others than its owner and group can read, or that the group can write, is no secret.
 _TOO_OPEN: Final = stat.S_IRWXO | stat.S_IWGRP
 
@@ -182,56 +184,24 @@ def identities(sock: Any) -> frozenset[str]:
     return frozenset(str(name).casefold() for name in names) | {fingerprint}
 
 
-# -- expiry ----------------------------------------------------------------------------------------
+def objection_to(tls: TLS, roots: Path | None) -> str:
+    """Return why the chain in our certificate's file leads to no CA that is known here; "" if so.
 
-
-def expiry_of(certificate: Path) -> datetime:
-    """Return when the first certificate of a PEM file expires; raises `BadConfiguration`."""
-    try:
-        text = certificate.read_text("ascii", "replace")
-        begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
-        start = text.index(begin)
-        pem = text[start : text.index(end, start) + len(end)]
-        return _not_after(ssl.PEM_cert_to_DER_cert(pem))
-    except OSError as failure:
-        raise BadConfiguration(f"tls: {certificate}: {failure.strerror or failure}") from failure
-    except (ValueError, IndexError) as failure:
-        raise BadConfiguration(f"tls: {certificate}: holds no certificate") from failure
-
-
-def days_left(expiry: datetime, now: datetime) -> int:
-    """Return the whole days until `expiry`; negative when it has passed."""
-    return (expiry - now).days
-
-
-_UTC_TIME, _VERSION = 0x17, 0xA0
-
-
-def _not_after(encoded: bytes) -> datetime:
-    """Return the end of validity of a certificate in DER (RFC 5280 4.1)."""
-    certificate = _value(encoded)[1]
-    fields = _values(_value(certificate)[1])
-    if fields[0][0] == _VERSION:
-        fields = fields[1:]
-    _serial, _algorithm, _issuer, validity = fields[:4]
-    kind, value = _values(validity[1])[1]
-    pattern = "%y%m%d%H%M%SZ" if kind == _UTC_TIME else "%Y%m%d%H%M%SZ"
-    return datetime.strptime(value.decode("ascii"), pattern).replace(tzinfo=UTC)
-
-
-def _values(data: bytes) -> list[tuple[int, bytes]]:
-    """Return the tags and the contents of the values that `data` is a row of."""
-    found = []
-    while data:
-        kind, value, data = _value(data)
-        found.append((kind, value))
-    return found
-
-
-def _value(data: bytes) -> tuple[int, bytes, bytes]:
-    """Return tag and content of the DER value that `data` begins with, and what follows it."""
-    kind, length, start = data[0], data[1], 2
-    if length & 0x80:
-        count = length & 0x7F
-        length, start = int.from_bytes(data[start : start + count], "big"), start + count
-    return kind, data[start : start + length], data[start + length :]
+    Known are the CAs in `roots` and those that this machine trusts. Both ends of a handshake are
+    played in memory; no name is looked at.
+    """
+    server, client = server_context(replace(tls, verify_peer="off")), ssl.create_default_context()
+    client.check_hostname = False
+    if roots is not None:
+        client.load_verify_locations(str(roots))
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    sides = [client.wrap_bio(back, there), server.wrap_bio(there, back, server_side=True)]
+    for _ in range(_FLIGHTS):
+        for side in sides:
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLCertVerificationError as failure:
+                return failure.verify_message
+    return ""

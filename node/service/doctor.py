@@ -19,7 +19,9 @@ from pathlib import Path
 
 from node.dicom.uids import ENCODED_IN
 from node.errors import BadConfiguration, CannotWrite, NodeError, PeerRefused, PeerUnreachable
+from node.network.certificate import in_file
 from node.network.ports import listening_socket, who_listens
+from node.network.tls import TLS, objection_to
 from node.pixels.codecs import check_installed, codec_for, in_use
 from node.pixels.policy import PixelLayout
 from node.service import exposure, syslog
@@ -297,11 +299,28 @@ def _ports(settings: Settings) -> Iterator[Finding]:
 def _tls(settings: Settings) -> Iterator[Finding]:
     require_usable(settings)
     expiries = exposure.expiries(settings)
-    for name, expiry in expiries.items():
-        yield ok("TLS", f"certificate and key of {name} fit; good until {expiry:%Y-%m-%d}")
+    for name, path, tls in exposure.certificates(settings):
+        yield ok("TLS", f"certificate and key of {name} fit")
+        yield from _chain(name, path, tls)
     for notice in exposure.notices(settings, expiries, exposure.now()):
         text, _, mend = notice.partition("; ")
         yield warn("TLS", text, mend)
+
+
+def _chain(name: str, path: Path, tls: TLS) -> Iterator[Finding]:
+    """Yield each certificate that we show, and whether they lead to a CA."""
+    chain = in_file(path)
+    for number, each in enumerate(chain, 1):
+        yield ok("TLS", f"certificate {number} of {len(chain)} of {name}: {each}")
+    if objection := objection_to(tls, tls.ca):
+        yield warn(
+            "TLS",
+            f"the certificate of {name} does not verify with the CAs known here: {objection}",
+            "put the certificates between it and its CA below it in its file; peers must trust "
+            "that CA, which need not be known here",
+        )
+    else:
+        yield ok("TLS", f"the chain of {name} verifies")
 
 
 def _audit(settings: Settings) -> Iterator[Finding]:

@@ -8,10 +8,11 @@ syntaxes in which the node would send it.
 from __future__ import annotations
 
 import socket
+import ssl
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from typing import Any, Final
+from typing import Final
 
 from pydicom.uid import UID
 
@@ -19,6 +20,7 @@ from node.dicom import status
 from node.dicom.contexts import VERIFICATION, Proposal
 from node.dicom.uids import EXPLICIT_VR_LE, IMPLICIT_VR_LE, name_of
 from node.errors import PeerRefused, PeerUnreachable
+from node.network.certificate import Certificate, shown_by
 from node.network.store_scu import NothingAccepted, Peer, StoreSCU, connect
 from node.network.tls import client_context
 from node.service.doctor import Finding, fail, ok, warn
@@ -77,31 +79,49 @@ def _network(subject: str, peer: Peer) -> Iterator[Finding]:
     with closing(connection):
         yield ok(subject, f"TCP to port {peer.port} in {_since(began)}")
         if peer.tls is not None:
-            yield _handshake(subject, peer, connection)
+            yield from _handshake(subject, peer, connection)
 
 
-def _handshake(subject: str, peer: Peer, connection: socket.socket) -> Finding:
+def _handshake(subject: str, peer: Peer, connection: socket.socket) -> Iterator[Finding]:
+    """Yield how TLS goes, and each certificate that the peer shows."""
     assert peer.tls is not None
     began = time.perf_counter()
     try:
         context = client_context(peer.tls)
         secured = context.wrap_socket(connection, server_hostname=peer.tls.name)
+    except ssl.SSLCertVerificationError as failure:
+        for line in _chain(_shown_without_trust(peer)):
+            yield warn(subject, f"{line}, does not verify", "see the failure below")
+        raise PeerUnreachable(f"TLS: its certificate: {failure.verify_message}") from failure
     except OSError as failure:
         raise PeerUnreachable(f"TLS: {failure.strerror or failure}") from failure
     with closing(secured):
         cipher = secured.cipher()
-        certificate: dict[str, Any] = secured.getpeercert() or {}
         how = f"{secured.version()} with {cipher[0] if cipher else '?'} in {_since(began)}"
-        who = f"{_name(certificate.get('subject', ()))}, issued by "
-        who += _name(certificate.get("issuer", ()))
-        until = certificate.get("notAfter", "?")
-        return ok(subject, f"{how}; its certificate is {who}, good until {until}")
+        yield ok(subject, how)
+        for line in _chain(shown_by(secured)):
+            yield ok(subject, f"{line}, verifies")
 
 
-def _name(distinguished: Iterable[Iterable[tuple[str, str]]]) -> str:
-    """Return a distinguished name as the ssl module gives it, in a line."""
-    parts = (f"{kind}={value}" for part in distinguished for kind, value in part)
-    return ", ".join(parts) or "without a name"
+def _chain(certificates: list[Certificate]) -> Iterator[str]:
+    for number, each in enumerate(certificates, 1):
+        yield f"certificate {number} of {len(certificates)}: {each}"
+
+
+def _shown_without_trust(peer: Peer) -> list[Certificate]:
+    """Return what a peer shows that is not trusted; nothing is sent to it."""
+    assert peer.tls is not None
+    context = client_context(peer.tls)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    address = peer.host, peer.port
+    try:
+        with (
+            socket.create_connection(address, peer.connect_seconds) as connection,
+            context.wrap_socket(connection, server_hostname=peer.tls.name) as secured,
+        ):
+            return shown_by(secured)
+    except OSError:
+        return []
 
 
 def _association(subject: str, peer: Peer, compressed_uid: str) -> Iterator[Finding]:

@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from node.errors import BadConfiguration
-from node.network.tls import days_left, expiry_of
+from node.network.certificate import days_left, expiry_of
+from node.network.tls import TLS
+from node.service.doors import tls_of, tls_to
 from node.settings import NetworkDestination, Settings
 
 log = logging.getLogger(__name__)
@@ -24,7 +26,7 @@ _DAYS_BEFORE = 30
 def expiries(settings: Settings) -> dict[str, datetime]:
     """Return when our certificates expire: of `node`, and of destinations that have their own."""
     found = {}
-    for name, path in _certificates(settings):
+    for name, path, _ in certificates(settings):
         try:
             found[name] = expiry_of(path)
         except BadConfiguration as failure:
@@ -32,13 +34,13 @@ def expiries(settings: Settings) -> dict[str, datetime]:
     return found
 
 
-def _certificates(settings: Settings) -> Iterator[tuple[str, Path]]:
+def certificates(settings: Settings) -> Iterator[tuple[str, Path, TLS]]:
+    """Yield name and file of each certificate that we show, and how it is used."""
     if settings.tls.certificate is not None:
-        yield "node", settings.tls.certificate
+        yield "node", settings.tls.certificate, tls_of(settings.tls)
     for destination in settings.destinations:
-        own = isinstance(destination, NetworkDestination) and destination.tls_certificate
-        if own:
-            yield destination.name, own
+        if isinstance(destination, NetworkDestination) and destination.tls_certificate:
+            yield destination.name, destination.tls_certificate, tls_to(settings.tls, destination)
 
 
 def notices(settings: Settings, expiring: Mapping[str, datetime], now: datetime) -> tuple[str, ...]:

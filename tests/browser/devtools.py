@@ -92,6 +92,11 @@ class Browser:
 
     def open(self, url: str) -> None:
         """Go to a page and wait until it is loaded."""
+        # What the page before still complains of is not this one's.
+        self._go("about:blank")
+        self._go(url)
+
+    def _go(self, url: str) -> None:
         self.events.clear()
         self.call("Page.navigate", url=url)
         self.wait(lambda: any(e["method"] == "Page.loadEventFired" for e in self.events), url)

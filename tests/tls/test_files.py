@@ -19,7 +19,8 @@ from peers import free_port
 from tls.certificates import Authority, Pair
 
 from node.errors import BadConfiguration
-from node.network.tls import TLS, days_left, expiry_of, server_context
+from node.network.certificate import days_left, expiry_of
+from node.network.tls import TLS, server_context
 from node.service.exposure import expiries, notices
 from node.settings import Peer, Settings, load
 

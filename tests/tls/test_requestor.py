@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import instances
 import pytest
-from conftest import StartNode, pacs
+from conftest import StartNode, pacs, settings_of
 from peers import DOWNSTREAM, ENVIRONMENT, free_port, need, send, wait_until
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
@@ -20,6 +22,7 @@ from tls.certificates import LONG_AGO, Authority, Pair
 from node.errors import PeerUnreachable
 from node.network.store_scu import Peer, connect
 from node.network.tls import TLS
+from node.service.doctor import examine
 from node.service.doctor_peer import examine_peer
 from node.service.node import Node
 
@@ -209,6 +212,30 @@ def test_doctor_says_whose_certificate_it_is(authority: Authority, own: Pair) ->
     tls = TLS(certificate=own.certificate, key=own.key, ca=authority.file, name="127.0.0.1")
     with archive(context_of(authority, theirs)) as (port, _):
         findings = list(examine_peer("pacs", whom(port, tls), ""))
-    [said] = [finding.text for finding in findings if "TLSv1" in finding.text]
-    assert "commonName=pacs, issued by organizationName=trustme" in said
-    assert "good until" in said
+        stranger = Authority(authority.file.parent, "stranger")
+        untrusting = list(examine_peer("pacs", whom(port, replace(tls, ca=stranger.file)), ""))
+    assert any("TLSv1" in finding.text for finding in findings)
+    [said, *others] = [each.text for each in findings if "certificate " in each.text]
+    assert all("issued by itself" in other for other in others)  # OpenSSL sends its CA too
+    assert re.search(r"CN=pacs.*, issued by .*O=trustme.*, good until \d{4}-.*, verifies$", said)
+    *_, failed = untrusting
+    shown = [each.text for each in untrusting if "certificate " in each.text]
+    assert "CN=pacs" in shown[0]
+    assert all(text.endswith("does not verify") for text in shown[:-1])
+    assert "TLS: its certificate: " in failed.text
+    assert failed.exit_code == PeerUnreachable.exit_code
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_doctor_shows_our_own_chain(is_known: bool, authority: Authority, tmp_path: Path) -> None:
+    own = authority.issue("node.example", common_name=f"chain-{is_known}")
+    ca = authority if is_known else Authority(tmp_path, "stranger")
+    own.certificate.write_bytes(own.certificate.read_bytes() + authority.file.read_bytes())
+    files = {"certificate": own.certificate, "key": own.key, "ca": ca.file}
+    findings = [each for each in examine(settings_of(tmp_path, tls=files)) if each.subject == "TLS"]
+    texts = [finding.text for finding in findings]
+    assert texts[0] == "certificate and key of node fit"
+    assert texts[1].startswith("certificate 1 of 2 of node: ")
+    assert texts[2].startswith("certificate 2 of 2 of node: ")
+    assert "issued by itself" in texts[2]
+    assert ("verifies" in texts[3]) is is_known
