@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from pynetdicom import AE, evt
 from pynetdicom._globals import MODE_ACCEPTOR, MODE_REQUESTOR
-from pynetdicom.association import Association, ServiceUser
+from pynetdicom.association import ServiceUser
 
 from node.network.acse import NodeACSE
 from node.network.arena import Pool
@@ -34,7 +34,7 @@ from node.network.prototype import Prototype
 from node.network.services import serve_request
 from node.network.tls import identities
 from node.network.upper_layer import UpperLayer
-from node.network.watched import Watched, copy_of, watched
+from node.network.watched import Watched, WatchedAssociation
 
 if TYPE_CHECKING:
     from node.network.association_request import JudgedRequest
@@ -47,7 +47,7 @@ _DEFAULT_HANDLERS: Final[dict[Any, Any]] = {
 }
 
 
-class NodeAssociation(Association):
+class NodeAssociation(WatchedAssociation):
     """One association over this room's transport."""
 
     dul: UpperLayer
@@ -139,28 +139,6 @@ class NodeAssociation(Association):
     def _bind_defaults(self) -> None:
         """Bind nothing but what intervention events need: no log line per PDU."""
         self.share(_DEFAULT_HANDLERS, Watched())
-
-    def share(self, handlers: dict[Any, Any], of_them: Watched) -> None:
-        """Have the handlers that others have too, until `bind` makes them its own."""
-        self._handlers, self.watched = handlers, of_them
-
-    def bind(
-        self, event: evt.EventType, handler: Callable[..., Any], args: list[Any] | None = None
-    ) -> None:
-        """Bind `handler` to `event`, for this association alone."""
-        self._handlers = copy_of(self._handlers)
-        super().bind(event, handler, args)
-        self.watched = watched(self._handlers)
-
-    def get_handlers(self, event: evt.EventType) -> Any:
-        """Return what is bound to `event`: asked for at every step of the state table."""
-        return self._handlers.get(event, ())
-
-    def unbind(self, event: evt.EventType, handler: Callable[..., Any]) -> None:
-        """Undo `bind`."""
-        self._handlers = copy_of(self._handlers)
-        super().unbind(event, handler)
-        self.watched = watched(self._handlers)
 
     @property
     def peer_name(self) -> str:

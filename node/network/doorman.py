@@ -25,7 +25,6 @@ import struct
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from node.network.first_bytes import arrived, bytes_wanted, has_ended
@@ -33,6 +32,7 @@ from node.network.limits import Limits
 from node.network.pdu_reader import A_ABORT, HEADER, InvalidPDU
 from node.network.ports import as_people_write_it
 from node.network.refusals import Refusals
+from node.network.visitor import Visitor
 
 LOGGER = logging.getLogger(__name__)
 
@@ -48,17 +48,6 @@ _DEFERENCE_SECONDS: Final = 0.001
 _MOST_DEFERENCE_SECONDS: Final = 0.004
 _WATCHED: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-
-
-@dataclass(slots=True)
-class Visitor:
-    """A connection at the door; `leaving` once its answer has been sent."""
-
-    sock: socket.socket
-    address: Any
-    deadline: float
-    leaving: bool = False
-    discarded: int = 0
 
 
 class Doorman:
@@ -158,7 +147,9 @@ class Doorman:
         elif (visitor := self._visitors.get(descriptor)) is not None:
             self._look_at(visitor)
         elif (visitor := self._leaving.get(descriptor)) is not None:
-            self._see_off(visitor)
+            # What still comes is read, so that the answer is not lost in a reset.
+            if visitor.has_left(self._limits.closing_bytes):
+                self._dismiss(visitor)
         elif self._listening.fileno() == descriptor:
             self._accept()
 
@@ -272,28 +263,12 @@ class Doorman:
         visitor.leaving = True
         visitor.deadline = time.monotonic() + self._limits.refuse_seconds
         try:
-            visitor.sock.setblocking(False)  # an association that could not start changed that
-            if pdu:
-                visitor.sock.send(pdu)
-            visitor.sock.shutdown(socket.SHUT_WR)
+            visitor.say_last(pdu)
             self._leaving[visitor.sock.fileno()] = visitor
             self._epoll.register(visitor.sock, _WATCHED)
         except OSError:
             visitor.sock.close()
             self._leaving.pop(visitor.sock.fileno(), None)
-
-    def _see_off(self, visitor: Visitor) -> None:
-        """Discard what still comes, so that the answer is not lost in a reset."""
-        try:
-            while data := visitor.sock.recv(8192):
-                visitor.discarded += len(data)
-                if visitor.discarded > self._limits.closing_bytes:
-                    break
-        except BlockingIOError:
-            return
-        except OSError:
-            pass
-        self._dismiss(visitor)
 
     def _close_overdue(self) -> None:
         now = time.monotonic()

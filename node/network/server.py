@@ -23,64 +23,27 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from pynetdicom import AE, evt
-from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.events import EventHandlerType
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.transport import AssociationServer, RequestHandler
+from pynetdicom.transport import AssociationServer
 
 from node.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.errors import CannotWrite
 from node.network.association import NodeAssociation
+from node.network.association_handler import AssociationHandler
 from node.network.census import Census
-from node.network.connection import Connection
 from node.network.doorman import LOCAL_LIMIT_EXCEEDED, TEMPORARY_CONGESTION, Doorman
 from node.network.limits import Limits
-from node.network.prototype import Prototype, numeric
+from node.network.prototype import Prototype
 from node.network.watched import copy_of, watched
 from node.network.workers import Workers
 
 Address: TypeAlias = tuple[str, int]
 
-#: An association's thread is called this and its code.
-THREAD_NAME = "association "
-
 #: pynetdicom counts associations too; the limits here are ours.
 _NO_LIMIT = 1 << 30
 #: An association that is told to abort needs no longer than this to notice.
 _ABORT_SECONDS = 2.0
-
-
-class AssociationHandler(RequestHandler):
-    """Makes an association of a connection, without copying 170 presentation contexts."""
-
-    server: Server
-
-    def handle(self) -> None:
-        """Start an association; where its thread cannot start, it does not count."""
-        assoc = self._create_association()
-        evt.trigger(assoc, evt.EVT_CONN_OPEN, {"address": self.client_address})
-        self.server.association_begins(assoc)
-        try:
-            self.server.workers.run(assoc.run_reactor)
-        except BaseException:
-            self.server.association_failed(assoc)
-            raise
-
-    def _create_association(self) -> NodeAssociation:
-        server = self.server
-        assoc = NodeAssociation(
-            self.ae, MODE_ACCEPTOR, server.limits, server.spill, server.prototype
-        )
-        assoc._server = server
-        assoc.on_end = server.association_ended
-        assoc.peer_address = self.client_address[0]
-        # What its thread logs is known by it.
-        assoc.name = f"{THREAD_NAME}{assoc.code}"
-        assoc.tls = server.ssl_context
-        assoc.set_socket(Connection(assoc, self.request))
-        assoc.requestor.address_info = numeric(*self.client_address[:2])
-        assoc.share(server.handlers, server.watched)
-        return assoc
 
 
 class Server(AssociationServer):

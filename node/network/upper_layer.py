@@ -1,11 +1,11 @@
 """The DICOM upper layer without a thread of its own, a poll or a sleep (PS3.8 section 9).
 
-Takes the place of pynetdicom's `DULServiceProvider` and drives pynetdicom's own state machine
-table. The service user's thread does the work: `send_pdu` encodes and sends before it returns,
-`receive_pdu` and `pump` read the connection until a deadline. Nothing happens in between.
+Takes the place of pynetdicom's `DULServiceProvider`; `state_table` drives its table. The service
+user's thread does the work: `send_pdu` encodes and sends before it returns, `receive_pdu` and
+`pump` read the connection until a deadline. Nothing happens in between.
 
-What the table leaves open is decided here: which A-ABORT reason answers which fault (PS3.8
-9.3.8), that only one A-ABORT is sent, and that in Sta13 input is discarded unread.
+Which A-ABORT reason answers which fault (PS3.8 9.3.8) is decided here, that only one A-ABORT is
+sent, and that in Sta13 input is discarded unread.
 
 Nothing a peer sends raises. The association's fate is told in pynetdicom's way, by primitives in
 `to_user_queue`. Faults are logged once, as one line.
@@ -19,62 +19,36 @@ import time
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pynetdicom import evt
-from pynetdicom.dul import _PDU_TYPES, DULServiceProvider
-from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
+from pynetdicom.dul import _PDU_TYPES
+from pynetdicom.fsm import TRANSITION_TABLE
 from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT, A_RELEASE
-from pynetdicom.timer import Timer
 
 from node.network import pdu_reader
 from node.network.answers import judged_pdu
 from node.network.command_set import in_one_pdu
-from node.network.connection import Connection
-from node.network.indications import DataTransfer, Mailbox, ReleaseRequest
+from node.network.indications import DataTransfer, ReleaseRequest
 from node.network.pdu_reader import ConnectionClosed, InvalidPDU, PDUReader
+from node.network.state_table import OVER, StateTable
 
 if TYPE_CHECKING:
     from node.network.association import NodeAssociation
 
 LOGGER = logging.getLogger(__name__)
 
-#: The association is over; at most the connection is left (PS3.8 Table 9-10).
-_OVER: Final = frozenset({"Sta1", "Sta13"})
 _ACSE_PRIMITIVES: Final = (A_ASSOCIATE, A_RELEASE, A_ABORT, A_P_ABORT)
 
 
-class UpperLayer(DULServiceProvider):
+class UpperLayer(StateTable):
     """The upper layer of one association."""
 
-    assoc: NodeAssociation
-
-    # The parent's initialiser makes a thread and four locked queues: not called.
     def __init__(self, assoc: NodeAssociation) -> None:
-        self._assoc: NodeAssociation = assoc
-        self.socket = None
-        self.state_machine = StateMachine(self)
-        self.artim_timer = Timer(assoc.limits.artim_seconds)
-        self._idle_timer = Timer(None)
-        self._kill_thread = False
-        self.event_queue = cast(Any, Mailbox())
-        self.to_provider_queue = cast(Any, Mailbox())
-        self.to_user_queue = cast(Any, Mailbox())
-        self._recv_pdu = cast(Any, Mailbox())
+        super().__init__(assoc)
         self._limits = assoc.limits
         self._reader: PDUReader | None = None
-        self._abort: tuple[int, int] | None = None
         self._pumping: int | None = None
 
     # -- what the rest of pynetdicom asks ----------------------------------------------------
-
-    @property
-    def connection(self) -> Connection:
-        """Return the transport connection."""
-        return cast(Connection, self.socket)
-
-    @property
-    def is_over(self) -> bool:
-        """Tell whether no association exists any more, or none will."""
-        return self.state_machine.current_state in _OVER
 
     def send_pdu(self, primitive: Any) -> None:
         """Let the table act on a request or response of the local user, here and now."""
@@ -99,18 +73,6 @@ class UpperLayer(DULServiceProvider):
         if self.to_user_queue.empty():
             self.pump_what_is_there()
         return None if self.to_user_queue.empty() else self.to_user_queue.queue[0]
-
-    def idle_timer_expired(self) -> bool:
-        """Return False: the deadline of a read is the idle timer here."""
-        return False
-
-    def is_alive(self) -> bool:
-        """Return False: this is a thread in name only."""
-        return False
-
-    def stop_dul(self) -> bool:
-        """Return True: there is no thread to stop."""
-        return True
 
     def open(self) -> None:
         """Tell the table that a peer has connected (AE-5)."""
@@ -156,30 +118,6 @@ class UpperLayer(DULServiceProvider):
         if not self.is_over and self._abort is None:
             self._note_fault(what, reason, source)
             self.event_queue.put("Evt19")
-
-    def _note_fault(self, what: str, reason: int, source: int) -> None:
-        LOGGER.warning("aborting association with %s: %s", self.assoc.peer_name, what)
-        self._abort = (source, reason)
-
-    def _run(self) -> None:
-        """Let the table act until nothing is left to do."""
-        while not self.event_queue.empty() or self._process_recv_primitive():
-            event = self.event_queue.get()
-            state = self.state_machine.current_state
-            action = TRANSITION_TABLE.get((event, state))
-            if action is None and (state in _OVER or state == "Sta2"):
-                self._forget(event)
-                continue
-            if action == "AA-8" and self._abort is None:
-                # The table knows only one AA-8; PS3.8 9.3.8 has a reason for this one.
-                self._abort = (pdu_reader.SERVICE_PROVIDER, pdu_reader.UNEXPECTED_PDU)
-            self.state_machine.do_action(event)
-
-    def _forget(self, event: str) -> None:
-        """Drop what came too late: the peer was quicker in ending the association."""
-        self._recv_pdu.queue.clear()
-        self.to_provider_queue.queue.clear()
-        LOGGER.debug("%s after the association ended", event)
 
     def _reader_of_now(self) -> PDUReader:
         if self._reader is None:
@@ -322,7 +260,7 @@ class UpperLayer(DULServiceProvider):
         state = self.state_machine.current_state
         if self.socket is None:
             return
-        if state not in _OVER and state != "Sta2":
+        if state not in OVER and state != "Sta2":
             self.send_pdu(user_abort())
         if self.state_machine.current_state == "Sta13":
             self._await_close()

@@ -6,11 +6,12 @@ handler is bound, not for every PDU.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pynetdicom import evt
+from pynetdicom.association import Association
 
 _PER_PDU: Final = (evt.EVT_PDU_RECV, evt.EVT_DATA_RECV, evt.EVT_FSM_TRANSITION)
 
@@ -45,3 +46,31 @@ def copy_of(handlers: Mapping[evt.EventType, Any]) -> dict[evt.EventType, Any]:
         event: list(bound) if isinstance(bound, list) else bound
         for event, bound in handlers.items()
     }
+
+
+class WatchedAssociation(Association):
+    """An association whose handlers are those of others too, until it binds some of its own."""
+
+    watched: Watched
+
+    def share(self, handlers: dict[Any, Any], of_them: Watched) -> None:
+        """Have the handlers that others have too, until `bind` makes them its own."""
+        self._handlers, self.watched = handlers, of_them
+
+    def bind(
+        self, event: evt.EventType, handler: Callable[..., Any], args: list[Any] | None = None
+    ) -> None:
+        """Bind `handler` to `event`, for this association alone."""
+        self._handlers = copy_of(self._handlers)
+        super().bind(event, handler, args)
+        self.watched = watched(self._handlers)
+
+    def get_handlers(self, event: evt.EventType) -> Any:
+        """Return what is bound to `event`: asked for at every step of the state table."""
+        return self._handlers.get(event, ())
+
+    def unbind(self, event: evt.EventType, handler: Callable[..., Any]) -> None:
+        """Undo `bind`."""
+        self._handlers = copy_of(self._handlers)
+        super().unbind(event, handler)
+        self.watched = watched(self._handlers)

@@ -12,8 +12,8 @@ import logging
 import sys
 import time
 
+from node.network.association_handler import THREAD_NAME
 from node.network.ledger import FACTS
-from node.network.server import THREAD_NAME
 from node.settings import LogSettings
 
 _LEVELS = {

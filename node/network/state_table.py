@@ -1,0 +1,95 @@
+"""pynetdicom's state machine table, driven by the thread that has something for it (PS3.8 9.2).
+
+The table's actions put and get events, primitives and PDUs here as if these were pynetdicom's
+locked queues. What the table leaves open is decided here: that an event which comes after the end
+changes nothing, and which A-ABORT reason answers a PDU that was not expected (PS3.8 9.3.8).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
+from pynetdicom.timer import Timer
+
+from node.network import pdu_reader
+from node.network.connection import Connection
+from node.network.indications import Mailbox
+
+if TYPE_CHECKING:
+    from node.network.association import NodeAssociation
+
+LOGGER = logging.getLogger(__name__)
+
+#: The association is over; at most the connection is left (PS3.8 Table 9-10).
+OVER: Final = frozenset({"Sta1", "Sta13"})
+
+
+class StateTable(DULServiceProvider):
+    """What the table acts on, for one association."""
+
+    assoc: NodeAssociation
+
+    # The parent's initialiser makes a thread and four locked queues: not called.
+    def __init__(self, assoc: NodeAssociation) -> None:
+        self._assoc: NodeAssociation = assoc
+        self.socket = None
+        self.state_machine = StateMachine(self)
+        self.artim_timer = Timer(assoc.limits.artim_seconds)
+        self._idle_timer = Timer(None)
+        self._kill_thread = False
+        self.event_queue = cast(Any, Mailbox())
+        self.to_provider_queue = cast(Any, Mailbox())
+        self.to_user_queue = cast(Any, Mailbox())
+        self._recv_pdu = cast(Any, Mailbox())
+        self._abort: tuple[int, int] | None = None
+
+    @property
+    def connection(self) -> Connection:
+        """Return the transport connection."""
+        return cast(Connection, self.socket)
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether no association exists any more, or none will."""
+        return self.state_machine.current_state in OVER
+
+    def idle_timer_expired(self) -> bool:
+        """Return False: the deadline of a read is the idle timer here."""
+        return False
+
+    def is_alive(self) -> bool:
+        """Return False: this is a thread in name only."""
+        return False
+
+    def stop_dul(self) -> bool:
+        """Return True: there is no thread to stop."""
+        return True
+
+    # -- the table ---------------------------------------------------------------------------
+
+    def _note_fault(self, what: str, reason: int, source: int) -> None:
+        LOGGER.warning("aborting association with %s: %s", self.assoc.peer_name, what)
+        self._abort = (source, reason)
+
+    def _run(self) -> None:
+        """Let the table act until nothing is left to do."""
+        while not self.event_queue.empty() or self._process_recv_primitive():
+            event = self.event_queue.get()
+            state = self.state_machine.current_state
+            action = TRANSITION_TABLE.get((event, state))
+            if action is None and (state in OVER or state == "Sta2"):
+                self._forget(event)
+                continue
+            if action == "AA-8" and self._abort is None:
+                # The table knows only one AA-8; PS3.8 9.3.8 has a reason for this one.
+                self._abort = (pdu_reader.SERVICE_PROVIDER, pdu_reader.UNEXPECTED_PDU)
+            self.state_machine.do_action(event)
+
+    def _forget(self, event: str) -> None:
+        """Drop what came too late: the peer was quicker in ending the association."""
+        self._recv_pdu.queue.clear()
+        self.to_provider_queue.queue.clear()
+        LOGGER.debug("%s after the association ended", event)
