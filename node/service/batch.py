@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import mmap
 import os
-import pickle
 import select
 import signal
 import struct
@@ -26,15 +26,15 @@ from typing import TypeAlias
 
 from node.errors import CannotWrite
 from node.pixels import rle
+from node.reasons import KeepReason
 from node.service.places import Task
-from node.service.rewriting import Broken, Result, Rewriter
+from node.service.rewriting import Broken, NotDicom, Result, Rewriter, Same, Smaller
 
 Done: TypeAlias = tuple[Task, Result]
 
 #: So many orders fit every pipe at once, so that giving them never waits for a worker.
 _MOST_ORDERS = 1000
 _ORDER = struct.Struct("<L")
-_ANSWER_HEADER = struct.Struct("<LL")
 _PIECE = 1 << 16
 
 
@@ -178,8 +178,7 @@ class _Workers:
             result = self._rewriter.rewrite(self._tasks[number])
         except CannotWrite as failure:
             result = failure
-        value = pickle.dumps(result)
-        rest = memoryview(_ANSWER_HEADER.pack(number, len(value)) + value)
+        rest = memoryview(_told(number, result))
         try:
             while rest:
                 rest = rest[os.write(answers, rest) :]
@@ -189,14 +188,31 @@ class _Workers:
 
 
 def _taken(unread: bytearray) -> Iterator[tuple[int, Result]]:
-    """Take the whole answers from the beginning of `unread`."""
-    header = _ANSWER_HEADER.size
-    while len(unread) >= header:
-        number, length = _ANSWER_HEADER.unpack_from(unread)
-        if len(unread) < header + length:
-            return
-        result = pickle.loads(unread[header : header + length])
-        del unread[: header + length]
-        if isinstance(result, CannotWrite):
-            raise result
-        yield number, result
+    """Take the whole answers from the beginning of `unread`; each is a line."""
+    *lines, rest = bytes(unread).split(b"\n")
+    unread[:] = rest
+    for line in lines:
+        yield _heard(line)
+
+
+def _told(number: int, result: Result | CannotWrite) -> bytes:
+    """Return an answer as a worker sends it."""
+    fields = [str(result)] if isinstance(result, CannotWrite) else result
+    return json.dumps([number, type(result).__name__, *fields]).encode() + b"\n"
+
+
+def _heard(answer: bytes) -> tuple[int, Result]:
+    """Return what a worker told; raises `CannotWrite` where that is what it met."""
+    number, kind, *fields = json.loads(answer)
+    match kind:
+        case "CannotWrite":
+            raise CannotWrite(*fields)
+        case "Smaller":
+            return number, Smaller(*fields)
+        case "Same":
+            reason, size, detail = fields
+            return number, Same(KeepReason(reason), size, detail)
+        case "NotDicom":
+            return number, NotDicom(*fields)
+        case _:
+            return number, Broken(*fields)

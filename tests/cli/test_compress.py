@@ -21,10 +21,12 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from node.cli import compressing, main, plain
+from node.errors import CannotWrite
 from node.pixels.policy import Options
+from node.reasons import KeepReason
 from node.service import batch
 from node.service.places import InPlace, Mirror, Task
-from node.service.rewriting import Broken, Rewriter, Smaller
+from node.service.rewriting import Broken, NotDicom, Rewriter, Same, Smaller
 
 CT = Path(examples.get_path("ct"))
 SAMPLES = CT.parent
@@ -469,3 +471,23 @@ def test_an_encoder_that_there_is_not_is_said_at_start(capsys):
     assert main(["serve", "--encoder", "nobody"]) == 78
     assert "--encoder nobody" in capsys.readouterr().err
     assert main(["compress", str(CT), "--dry-run", "--encoder", "nobody"]) == 2
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        Smaller(2, 1),
+        Same(KeepReason.DECODER_FAILED, 2, "on two\nlines, with ü and \udcff"),
+        NotDicom("why"),
+        Broken('"why"'),
+    ],
+)
+def test_a_worker_is_heard_as_it_told(result):
+    told = batch._told(7, result) + batch._told(8, Smaller(4, 3))
+    unread = bytearray(told + b"[9, ")
+    heard = list(batch._taken(unread))
+    assert heard == [(7, result), (8, Smaller(4, 3))]
+    assert type(heard[0][1]) is type(result)
+    assert unread == b"[9, "
+    with pytest.raises(CannotWrite, match="full"):
+        batch._heard(batch._told(7, CannotWrite("full")))
