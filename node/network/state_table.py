@@ -25,6 +25,8 @@ LOGGER = logging.getLogger(__name__)
 
 #: The association is over; at most the connection is left (PS3.8 Table 9-10).
 OVER: Final = frozenset({"Sta1", "Sta13"})
+#: Of what a log line quotes, in characters.
+_MOST_SAID: Final = 300
 
 
 class StateTable(DULServiceProvider):
@@ -71,7 +73,9 @@ class StateTable(DULServiceProvider):
     # -- the table ---------------------------------------------------------------------------
 
     def _note_fault(self, what: str, reason: int, source: int) -> None:
-        LOGGER.warning("aborting association with %s: %s", self.assoc.peer_name, what)
+        # It may quote what the peer sent.
+        said = what[:_MOST_SAID]
+        LOGGER.warning("aborting association with %s: %s", self.assoc.peer_name, said)
         self._abort = (source, reason)
 
     def _run(self) -> None:

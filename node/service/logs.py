@@ -2,7 +2,8 @@
 
 What the thread of an association logs begins with the association's code, the same that the audit
 trail has. UIDs are logged, patient names and IDs never. What a peer sent is escaped, so that no
-value can begin a line of its own.
+value can begin a line of its own, and cut where it is long. Of warnings that come faster than
+anybody reads them most are left out, and counted: whoever can connect can cause some.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import time
+from collections.abc import Callable
 
 from node.network.association_handler import THREAD_NAME
 from node.network.ledger import FACTS
@@ -29,6 +32,45 @@ _CHATTY = {
     "pydicom": logging.WARNING,
     "uvicorn": logging.WARNING,
 }
+
+
+#: Warnings from one place in the code that are logged in a minute.
+_MOST_WARNINGS = 600
+_MINUTE = 60.0
+#: Of one line; a traceback has more of them.
+_MOST_CHARACTERS = 4000
+
+
+class Flood(logging.Filter):
+    """Leaves out warnings beyond the most of a minute. Safe to share between threads."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._lock = threading.Lock()
+        #: By place in the code: since when, and how many.
+        self._counts: dict[tuple[str, int], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is logged; the last one before a gap and the first after say so."""
+        if record.levelno < logging.WARNING:
+            return True
+        place, now, left_out = (record.pathname, record.lineno), self._clock(), 0
+        with self._lock:
+            since, count = self._counts.get(place, (now, 0))
+            if now - since >= _MINUTE:
+                left_out, since, count = max(0, count - _MOST_WARNINGS), now, 0
+            count += 1
+            self._counts[place] = since, count
+        if left_out:
+            _add(record, f"{left_out:,} lines like this were left out before it")
+        elif count == _MOST_WARNINGS:
+            _add(record, "more lines like this are left out for now")
+        return count <= _MOST_WARNINGS
+
+
+def _add(record: logging.LogRecord, text: str) -> None:
+    record.msg, record.args = f"{record.getMessage()} ({text})", ()
 
 
 def association_of(record: logging.LogRecord) -> str:
@@ -57,6 +99,8 @@ class TextFormatter(logging.Formatter):
 
 
 def _escaped(line: str) -> str:
+    if len(line) > _MOST_CHARACTERS:
+        line = f"{line[:_MOST_CHARACTERS]}… ({len(line):,} characters)"
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
 
 
@@ -71,7 +115,7 @@ class JSONFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "process": record.process,
-            "message": record.getMessage(),
+            "message": record.getMessage()[:_MOST_CHARACTERS],
         }
         if code := association_of(record):
             fields["association"] = code
@@ -84,6 +128,7 @@ class JSONFormatter(logging.Formatter):
 def configure(settings: LogSettings) -> None:
     """Set up logging for this process; for programs of ours, not for ones that embed a node."""
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Flood())
     handler.setFormatter(JSONFormatter() if settings.format == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

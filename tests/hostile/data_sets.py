@@ -55,6 +55,11 @@ REFUSED: dict[str, tuple[dict[str, str], Callable[[bytes], bytes], int]] = {
     ),
     "a sequence that is not closed": ({}, in_sequences(1), 0xC000),
     "sequences deeper than anybody nests": ({}, in_sequences(100_000), 0xC000),
+    "more elements than anybody has": (
+        {},
+        lambda data_set: data_set + b"\xfd\xff\x10\x10LO\0\0" * 1_000_001,
+        0xC000,
+    ),
     "an item among elements": ({}, lambda data_set: data_set + b"\xfe\xff\x00\xe0\0\0\0\0", 0xC000),
     "no SOP Instance UID": ({"SOPInstanceUID": ""}, nothing, 0xC000),
     "no SOP Class UID": ({"SOPClassUID": ""}, nothing, 0xC000),
