@@ -146,7 +146,12 @@ class Loop:
                 if self._is_paused or not self._breaker.admits(now, is_busy=self._work.is_busy):
                     return []
                 most = max(1, BATCH // len(self.lanes))
-                return self._work.borrow(now, most, lambda: self.spool.queued(self.name))
+                return self._work.borrow(
+                    now,
+                    most,
+                    lambda: self.spool.queued(self.name),
+                    may_be_back=self._breaker.circuit is Circuit.HALF_OPEN,
+                )
         except OSError as failure:
             self._back_off(f"the spool cannot be read: {failure.strerror or failure}")
         return []

@@ -66,22 +66,35 @@ class Worklist:
         """Let an entry wait that failed before this worklist was begun."""
         self._waiting[entry.name] = _Waiting(entry, self.delivered, tries, due)
 
-    def borrow(self, now: float, most: int, queued: Callable[[], Iterator[Entry]]) -> list[Entry]:
-        """Return entries to be tried now; `queued` lists the queue from its beginning."""
-        first = self._once_more(now)
+    def borrow(
+        self,
+        now: float,
+        most: int,
+        queued: Callable[[], Iterator[Entry]],
+        *,
+        may_be_back: bool = False,
+    ) -> list[Entry]:
+        """Return entries to be tried now; `queued` lists the queue from its beginning.
+
+        `may_be_back` tells that the destination failed as a whole and is called again.
+        """
+        first = self._once_more(now, may_be_back=may_be_back)
         self._lent.update(entry.name for entry in first)
         others = self._others(now, max(1, most - len(first)), queued)
         self._lent.update(entry.name for entry in others)
         return first + others
 
-    def _once_more(self, now: float) -> list[Entry]:
-        """Return the first of those that failed once, when it is due.
+    def _once_more(self, now: float, *, may_be_back: bool) -> list[Entry]:
+        """Return the first of those that failed once, when it is due; those that failed when the
+        destination went, when that is called again.
 
-        One at a time, and none while it is unclear whether the destination fails: those behind
-        them are not to wait for entries that nobody takes.
+        None while it is unclear whether the destination fails: those behind them are not to wait
+        for entries that nobody takes. For the same reason one at a time.
         """
         if len(self._failing) >= FAILURES_OF_A_DESTINATION:
             return []
+        if may_be_back and (went := self._failing & self._once.keys() - self._lent):
+            return [self._once[name].entry for name in sorted(went)]
         for name, one in self._once.items():
             if one.due <= now and name not in self._lent:
                 return [one.entry]

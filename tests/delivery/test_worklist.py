@@ -28,9 +28,12 @@ def test_what_was_under_way_when_the_destination_went_keeps_its_place() -> None:
     assert work.judge(batch[0], Blame.UNCLEAR) is Fate.PUT_OFF
     work.put_off(batch[0], due=1)
     work.give_back(batch)
-    # Not yet due: the others go on.
+    # Not yet due: the others go on, unless it is clear by now that the destination went.
     batch = work.borrow(0.5, 2, lambda: iter([*queue]))
     assert names(batch) == "001"
+    work.give_back(batch)
+    batch = work.borrow(0.5, 2, lambda: iter([*queue]), may_be_back=True)
+    assert names(batch) == "000 001"
     work.give_back(batch)
     assert names(work.borrow(1, 2, lambda: iter([*queue]))) == "000 001"
 
