@@ -20,9 +20,10 @@ import typer
 from node.errors import UsageError
 from node.network.store_scu import Peer
 from node.service.destinations import peer_of
-from node.service.doctor import Finding, Verdict, examine, exit_code
+from node.service.doctor import examine
 from node.service.doctor_peer import examine_peer
 from node.service.encoding import codec_of
+from node.service.findings import Finding, Verdict, exit_code
 from node.settings import NetworkDestination, Settings, load, parse_peer
 from node.settings.values import alternatives
 

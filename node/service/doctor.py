@@ -7,26 +7,21 @@ cannot be done is a finding too. `doctor_peer` does the same for a destination.
 
 from __future__ import annotations
 
-import enum
 import fcntl
 import os
-import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from node.dicom.uids import ENCODED_IN
-from node.errors import BadConfiguration, CannotWrite, NodeError, PeerRefused, PeerUnreachable
+from node.errors import BadConfiguration, CannotWrite, NodeError
 from node.network.certificate import in_file
 from node.network.ports import listening_socket, who_listens
 from node.network.tls import TLS, objection_to
-from node.pixels.codecs import check_installed, codec_for, in_use
-from node.pixels.policy import PixelLayout
 from node.service import exposure, syslog
+from node.service.doctor_codecs import codecs, encoder
 from node.service.doors import require_usable
-from node.service.encoding import check_codecs, options_of
+from node.service.findings import Finding, fail, ok, warn
 from node.service.room import reserve_of
 from node.settings import DiskDestination, Settings
 from node.spool import Disk, Durability
@@ -34,67 +29,15 @@ from node.spool import Disk, Durability
 #: An fsync slower than this, in seconds, is felt by every sender.
 _SLOW_SYNC = 0.02
 _SYNCS = 5
-#: The encoder is measured for so long, in seconds.
-_MEASURE_SECONDS = 0.3
-_SIDE = 512
 #: No machine's clock is right that shows an earlier year than this program was written in.
 _FIRST_YEAR = 2025
-_EXTRAS = {
-    "JPEGLSLossless": "jpegls",
-    "JPEG2000Lossless": "jpeg2000",
-    "HTJ2KLossless": "htj2k",
-}
-
-
-class Verdict(enum.StrEnum):
-    """How a thing is."""
-
-    OK = "OK"
-    WARN = "WARN"
-    FAIL = "FAIL"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at; `mend` is what to do next, `exit_code` that of a failure."""
-
-    verdict: Verdict
-    subject: str
-    text: str
-    mend: str = ""
-    exit_code: int = 0
-
-
-def ok(subject: str, text: str) -> Finding:
-    """Return that all is well."""
-    return Finding(Verdict.OK, subject, text)
-
-
-def warn(subject: str, text: str, mend: str) -> Finding:
-    """Return that it works, and that it could be better."""
-    return Finding(Verdict.WARN, subject, text, mend)
-
-
-def fail(subject: str, failure: type[NodeError], text: str, mend: str) -> Finding:
-    """Return that it does not work."""
-    return Finding(Verdict.FAIL, subject, text, mend, failure.exit_code)
-
-
-#: The code of the gravest failure is the exit code, in this order.
-_GRAVEST = (BadConfiguration, CannotWrite, PeerRefused, PeerUnreachable)
-
-
-def exit_code(findings: list[Finding]) -> int:
-    """Return 0, or the exit code of the gravest failure."""
-    found = {finding.exit_code for finding in findings}
-    return next((kind.exit_code for kind in _GRAVEST if kind.exit_code in found), 0)
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at this machine with the eyes of a node that has these settings."""
     checks: tuple[tuple[str, Callable[[Settings], Iterator[Finding]]], ...] = (
-        ("encoder", _encoder),
-        ("codecs", _codecs),
+        ("encoder", encoder),
+        ("codecs", codecs),
         ("spool", _spool),
         ("disk space", _space),
         ("folders", _folders),
@@ -107,7 +50,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
         try:
             yield from check(settings)
         except NodeError as failure:
-            yield fail(subject, type(failure), str(failure), "see the message")
+            for line in str(failure).splitlines():
+                yield fail(subject, type(failure), line, "see the message")
         except OSError as failure:
             yield fail(subject, CannotWrite, f"cannot be looked at: {failure}", "see the message")
 
@@ -125,75 +69,6 @@ def is_running(settings: Settings) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def _encoder(settings: Settings) -> Iterator[Finding]:
-    options = options_of(settings.compression)
-    check_codecs(settings)
-    if not options.transfer_syntax_uid:
-        yield warn(
-            "encoder",
-            "compression is off, everything is kept as it comes",
-            'set compression.transfer_syntax = "RLELossless" to save about half the space',
-        )
-        return
-    layout = _layout()
-    native = _image()
-    codec = codec_for(layout, options)
-    encoded, count, began = b"", 0, time.perf_counter()
-    while (took := time.perf_counter() - began) < _MEASURE_SECONDS or not count:
-        encoded, count = codec.encode(native), count + 1
-    speed, ratio = count * len(native) / took / 1e6, len(native) / len(encoded)
-    if not codec.is_same(encoded, native) or codec.decode(encoded) != native:
-        yield fail(
-            "encoder",
-            BadConfiguration,
-            f"{in_use(options)}: what it encodes is not what it was given",
-            "do not use it: choose another compression.encoder, and report this",
-        )
-        return
-    text = f"{in_use(options)}: {speed:.0f} MB/s on one core, ratio {ratio:.2f}, round trip exact"
-    slow = "ten times slower" in text
-    yield warn("encoder", text, "install gcc and this again") if slow else ok("encoder", text)
-
-
-def _layout() -> PixelLayout:
-    return PixelLayout(
-        rows=_SIDE,
-        columns=_SIDE,
-        samples_per_pixel=1,
-        bits_allocated=16,
-        bits_stored=12,
-        pixel_representation=0,
-        photometric_interpretation="MONOCHROME2",
-        planar_configuration=0,
-        number_of_frames=1,
-    )
-
-
-def _image() -> bytes:
-    """Return a picture of 12 bits with as much noise as a scanner's."""
-    noise = random.Random(1)
-    return b"".join(
-        (
-            ((x + y) * 2 if (x - 256) ** 2 + (y - 256) ** 2 < 40000 else 0) + noise.getrandbits(3)
-        ).to_bytes(2, "little")
-        for y in range(_SIDE)
-        for x in range(_SIDE)
-    )
-
-
-def _codecs(settings: Settings) -> Iterator[Finding]:
-    options = options_of(settings.compression)
-    there, missing = [], []
-    for keyword, uid in ENCODED_IN.items():
-        try:
-            check_installed(options._replace(transfer_syntax_uid=uid))
-            there.append(keyword)
-        except BadConfiguration:
-            missing.append(f"{keyword} (pip install 'dcmpress[{_EXTRAS.get(keyword, keyword)}]')")
-    more = f"; not installed, and not needed: {', '.join(missing)}" if missing else ""
-    yield ok("codecs", f"installed: {', '.join(there)}{more}")
 
 
 def _spool(settings: Settings) -> Iterator[Finding]:

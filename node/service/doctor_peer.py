@@ -23,7 +23,7 @@ from node.errors import PeerRefused, PeerUnreachable
 from node.network.certificate import Certificate, shown_by
 from node.network.store_scu import NothingAccepted, Peer, StoreSCU, connect
 from node.network.tls import client_context
-from node.service.doctor import Finding, fail, ok, warn
+from node.service.findings import Finding, fail, ok, warn
 
 #: Computed and digital radiography, CT, MR, ultrasound, … : what modalities send most.
 _CLASSES: Final = (

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import FrameType
 
 from node import __version__
-from node.errors import BadConfiguration, NodeError
+from node.errors import NodeError
 from node.events import NodeStarted, NodeStopped, ProcessDied, SettingsRefused, SettingsReloaded
 from node.pixels.codecs import in_use
 from node.service import children, exposure, memory, systemd
@@ -39,6 +39,7 @@ from node.service.encoding import options_of
 from node.service.node import open_spool
 from node.service.observer import Observer
 from node.service.process import DRAIN_SECONDS, LEAVE_SECONDS
+from node.service.reloading import require_reloadable, what_changed
 from node.service.report import Report, ended, total
 from node.service.startable import require_startable
 from node.service.status import Snapshot
@@ -270,13 +271,13 @@ class Supervisor:
         try:
             settings = self._reload()
             require_startable(settings)
-            self._require_reloadable(settings)
+            require_reloadable(self._settings, settings)
         except NodeError as failure:
             log.error("the new settings are not used, the old ones stay:\n%s", failure)
             self._trail.record(SettingsRefused(cause=str(failure)))
             return
         systemd.notify("RELOADING=1")
-        log.info("%s", _what_changed(self._settings, settings, self._config))
+        log.info("%s", what_changed(self._settings, settings, self._config))
         self._settings = settings
         self._trail = open_trail(settings)
         self._trail.record(SettingsReloaded())
@@ -296,18 +297,6 @@ class Supervisor:
         self._deadlines[child.process.pid] = time.monotonic() + seconds + _GRACE_SECONDS
         self._leaving.append(child)
         self._children.remove(child)
-
-    def _require_reloadable(self, settings: Settings) -> None:
-        old, new = self._settings.node, settings.node
-        fixed = ("host", "port", "state_directory")
-        changed = [name for name in fixed if getattr(old, name) != getattr(new, name)]
-        names = [f"node.{name}" for name in changed]
-        if settings.status != self._settings.status:
-            names.append("status")
-        if _speaks_tls(settings) != _speaks_tls(self._settings):
-            names.append("where TLS is spoken")
-        if names:
-            raise BadConfiguration(f"{', '.join(names)} can only change with a restart")
 
     def _stop(self) -> None:
         """End everything: receivers first, so that what they committed can still be handed on."""
@@ -339,20 +328,3 @@ class Supervisor:
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, note)
-
-
-def _speaks_tls(settings: Settings) -> tuple[bool, int | None]:
-    return settings.tls.certificate is not None, settings.tls.port
-
-
-def _what_changed(old: Settings, new: Settings, config: Path | None) -> str:
-    """Say what a reload did. Certificates are read again whatever else changed."""
-    if config is None:
-        return (
-            "there is no settings file to read again; certificates are. Options and variables "
-            "only change with a restart"
-        )
-    before, after = old.tables(), new.tables()
-    changed = ", ".join(name for name in after if before[name] != after[name])
-    what = f"changed: {changed}" if changed else "nothing has changed"
-    return f"settings read again from {config}, {what}"

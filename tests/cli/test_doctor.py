@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from served import Served, free_port, run, wait_for
 
-from node.service.doctor import Finding, Verdict, examine, exit_code, is_running
+from node.service.doctor import examine, is_running
+from node.service.findings import Finding, Verdict, exit_code
 from node.settings import (
     AuditSettings,
     DiskDestination,
