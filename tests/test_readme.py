@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import itertools
 import pkgutil
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +19,10 @@ import node
 from node import cli
 from node.dicom import status
 from node.errors import InstanceRefused, NodeError
-from node.network import acse, doorman, services, store_scp
+from node.network import acse, services, store_scp
 
+#: Result, source, and reason or diagnostic.
+_TRIPLES = frozenset(itertools.product((1, 2), (1, 2, 3), range(1, 11)))
 NETWORK = Path(node.__file__).parent / "network"
 
 
@@ -76,11 +80,13 @@ def rejections_in(source: str) -> set[tuple[int, ...]]:
         for each in ast.walk(ast.parse(source))
         if isinstance(each, ast.Tuple) and len(each.elts) == 3
     ]
-    return {each for each in triples if len(each) == 3 and all(type(n) is int for n in each)}
+    return {each for each in triples if all(type(n) is int for n in each) and each in _TRIPLES}
 
 
 def test_rejections() -> None:
-    possible = {tuple(pdu[7:10]) for pdu in vars(doorman).values() if is_rejection(pdu)}
+    loaded = [each for name, each in sys.modules.items() if name.startswith("node.network.")]
+    constants = [value for module in loaded for value in vars(module).values()]
+    possible = {tuple(value[7:10]) for value in constants if is_rejection(value)}
     assert possible
     for module in NETWORK.glob("*.py"):
         possible |= rejections_in(module.read_text("utf-8"))

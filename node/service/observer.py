@@ -81,6 +81,7 @@ class Observer:
             has_room=room,
             disk_failure=report.disk_failure,
             verify_failures=tally.kept.get(KeepReason.VERIFY_FAILED.value, 0),
+            encoder_failures=tally.kept.get(KeepReason.ENCODER_FAILED.value, 0),
             full_in_seconds=disk.full_in_seconds,
             rejected_lately=sum(now - each.at < _LATELY_SECONDS for each in tally.rejected),
         )

@@ -65,6 +65,7 @@ def problems(
     has_room: bool,
     disk_failure: str,
     verify_failures: int,
+    encoder_failures: int,
     full_in_seconds: float | None,
     rejected_lately: int,
 ) -> tuple[Problem, ...]:
@@ -84,6 +85,13 @@ def problems(
                 f"{_instances(verify_failures)} did not decode to the same pixels and "
                 "were kept as they came",
                 "nothing is lost; the log names them: report it, and choose another encoder",
+            )
+        )
+    if encoder_failures:
+        found.append(
+            _watch(
+                f"{_instances(encoder_failures)} could not be encoded and were kept as they came",
+                "nothing is lost; the log says why, and `dcmpress doctor` tries the encoder",
             )
         )
     if not is_ready:

@@ -82,6 +82,7 @@ FACTS: dict[str, Any] = {
     "has_room": True,
     "disk_failure": "",
     "verify_failures": 0,
+    "encoder_failures": 0,
     "full_in_seconds": None,
     "rejected_lately": 0,
 }
@@ -92,6 +93,12 @@ FACTS: dict[str, Any] = {
     [
         ([destination()], {}, None, ALL_GOOD),
         ([destination(queued=9)], {}, None, ALL_GOOD),
+        (
+            [],
+            {"encoder_failures": 3},
+            Level.WATCH,
+            "3 instances could not be encoded and were kept as they came",
+        ),
         ([], {"is_ready": False}, Level.WATCH, "starting: not every process is at work"),
         (
             [],
