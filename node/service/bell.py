@@ -1,9 +1,9 @@
 """A bell: whoever committed an entry rings, the deliverer wakes. It works between processes.
 
-Whoever hears it lets more come for `GATHER_SECONDS` before looking, since many entries cost little
-more than one. So who has just rung need not ring again: what is committed meanwhile is seen. A ring
-that finds the pipe full is no loss: the bell is ringing already. A lost bell costs at most the
-second after which the deliverer looks by itself.
+Whoever hears it lets more come before looking (`gather`), since many entries cost little more than
+one. So who has just rung need not ring again: what is committed meanwhile is seen. A ring that
+finds the pipe full is no loss: the bell is ringing already. A lost bell costs at most the second
+after which the deliverer looks by itself.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import threading
 import time
 
-#: How long entries are gathered after a ring.
-GATHER_SECONDS = 0.05
+#: Entries are gathered until nobody has rung for so long, and for at most so many seconds.
+QUIET_SECONDS = 0.05
+GATHER_SECONDS = 1.0
 #: So long a ring stands for the next ones: less, as nobody looks sooner than that after it.
 _STANDS_SECONDS = 0.04
 
@@ -47,7 +49,7 @@ class Bell:
     def wait(self, seconds: float) -> bool:
         """Wait for a ring, at most so long; tell whether there was one.
 
-        Then `GATHER_SECONDS` are to pass before anything is looked at.
+        Where there was, `gather` before anything is looked at.
         """
         if not self._poll.poll(seconds * 1000):
             return False
@@ -55,6 +57,17 @@ class Bell:
             while os.read(self.reading, 4096):
                 pass
         return True
+
+    def gather(self, stop: threading.Event) -> None:
+        """Let more come while they do, and in any case what one ring stands for; or stop."""
+        until = time.monotonic() + GATHER_SECONDS
+        while not stop.is_set():
+            if not self.wait(QUIET_SECONDS):
+                return
+            if time.monotonic() >= until:
+                # What rings from now on is heard afterwards.
+                stop.wait(QUIET_SECONDS)
+                return
 
     def close(self) -> None:
         """Give the descriptors back."""

@@ -15,7 +15,7 @@ from node.delivery.loop import Loop
 from node.delivery.progress import Progress
 from node.events import Witness
 from node.service.audit import Trail
-from node.service.bell import GATHER_SECONDS, Bell
+from node.service.bell import Bell
 from node.service.destinations import (
     backoff_of,
     codec_workers,
@@ -126,7 +126,7 @@ class Deliverer:
             except OSError as failure:
                 log.error("cannot queue what was received: %s; trying again", failure)
             if self._bell.wait(_LOOK_EVERY):
-                self._stop.wait(GATHER_SECONDS)
+                self._bell.gather(self._stop)
 
     def _take_over(self) -> bool:
         """Look after what receivers that are gone were writing; return whether that is all."""
