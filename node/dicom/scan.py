@@ -93,20 +93,24 @@ class Scanner(Walker):
 
         A treatment plan has thousands of items. What is odd is left to the loop of all walks.
         """
-        stack, form = self.stack, frame.form
+        data, stack, form = self.data, self.stack, frame.form
         read, deepest = form.plain_header, 2 * self.limits.depth
+        item, item_end, sequence_end = form.item, form.item_delimitation, form.sequence_delimitation
+        pass_elements = self._pass_explicit if form.explicit else self._pass_implicit
+        nested = _watched(form.order, False), self.nested
+        outermost = _watched(form.order, True), self.found
         while frame.form is form:
             if frame.is_sequence:
                 self.take_step(offset)
             else:
-                offset = self.pass_plain(offset, frame)
-            if frame.is_defined and offset == frame.end and stack:
+                offset = pass_elements(offset, frame, *(nested if stack else outermost))
+            if offset == frame.end and frame.is_defined and stack:
                 frame = stack.pop()
                 continue
             if frame.end - offset < 8:
                 break
-            tag, length = read(self.data, offset)
-            if tag == (form.sequence_delimitation if frame.is_sequence else form.item_delimitation):
+            tag, length = read(data, offset)
+            if tag == (sequence_end if frame.is_sequence else item_end):
                 if frame.is_defined:
                     break
                 frame, offset = stack.pop(), offset + 8
@@ -114,7 +118,7 @@ class Scanner(Walker):
             value = offset + 8
             if not frame.is_sequence:
                 value, length = self._sequence_header(offset, tag, length, form)
-            elif tag != form.item:
+            elif tag != item:
                 break
             is_defined = length != UNDEFINED_LENGTH
             end = value + length if is_defined else frame.end
