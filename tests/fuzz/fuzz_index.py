@@ -6,7 +6,6 @@ can be read again; no entry is touched. The rows of an index that is sound are a
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import shutil
@@ -28,10 +27,7 @@ _LONGEST = 300.0
 
 def _made() -> tuple[Spool, Entry, Entry]:
     """A spool with an entry that waits and one that was refused."""
-    # In memory where there is such a place: it is made anew for each execution.
-    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    folder = tempfile.mkdtemp(prefix="index-", dir=place)
-    atexit.register(shutil.rmtree, folder)
+    folder = tempfile.mkdtemp(prefix="index-", dir=os.environ.get("FUZZ_MEMORY"))
     spool = Spool(Path(folder) / "spool", Disk(Durability.NONE))
     spool.add_destination("pacs")
     for number in range(2):

@@ -28,8 +28,12 @@ if [ "$name" = run_c.sh ]; then
     exec "$target" "$seconds"
 fi
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-if "$python" "$target" -seed="$seed" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=4096 \
+# A target ends without clearing up. What is made anew for each execution is made in memory.
+work=$(mktemp -d)
+FUZZ_MEMORY=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
+export FUZZ_MEMORY
+trap 'rm -rf "$log" "$work" "$FUZZ_MEMORY"' EXIT
+if TMPDIR="$work" "$python" "$target" -seed="$seed" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=4096 \
     -artifact_prefix="$temporary/fuzz-$name-" >"$log" 2>&1; then
     sed -n "s/^Done \([0-9]*\) runs.*/$name, executions: \1/p" "$log"
 else
