@@ -21,6 +21,9 @@ import readme
 from machine import Machine
 from tls.certificates import Authority
 
+#: A busy machine installs slowly; waits have limits of their own.
+pytestmark = pytest.mark.timeout(1200)
+
 SETTINGS = "/etc/dcmpress/node.toml"
 RECEIVED = "/var/lib/dcmpress/received"
 #: As the machine has it: machine_boot.sh says where.
