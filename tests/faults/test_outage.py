@@ -176,7 +176,8 @@ def test_an_archive_that_was_off_gets_all_in_order_while_receiving_goes_on(
     counted.append(
         f"archive off for {lasted:.0f} s: {queued} instances queued, then drained in order in "
         f"{drained:.0f} s, {late} out of turn; of {len(sender.acknowledged)} acknowledged "
-        f"{len(here)} arrived, equal; received a second of processor time: normally {normally}, off {off}"
+        f"{len(here)} arrived, equal; received a second of processor time: "
+        f"normally {normally}, off {off}"
         f" ({kept[0]:.2f}), draining {draining} ({kept[1]:.2f})"
     )
     if is_long:
