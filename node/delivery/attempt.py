@@ -21,6 +21,9 @@ from node.spool import Entry
 
 log = logging.getLogger(__name__)
 
+#: What came of a try that will be made again.
+DEFERRED = "deferred"
+
 #: An entry of at most this size is read once: what was checked is what is sent, whatever becomes of
 #: its file meanwhile. A larger one is mapped.
 _IN_MEMORY = 4 << 20
@@ -107,4 +110,4 @@ def result_of(outcome: Outcome) -> str:
         case Failed():
             return status.Category.REFUSED.value
         case _:
-            return "deferred"
+            return DEFERRED

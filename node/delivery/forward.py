@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from node.delivery.calls import Calls
 from node.delivery.judging import blame_of, judge
 from node.delivery.refusals import Refusals
 from node.dicom import status, uids
@@ -34,7 +35,7 @@ from node.errors import (
 from node.events import InstancesSent, Studies, Witness, nobody
 from node.model import Blame, Deferred, Failed, Outcome
 from node.network.sending import StoreResponse
-from node.network.store_scu import NothingAccepted, Peer, StoreSCU, connect
+from node.network.store_scu import NothingAccepted, Peer, StoreSCU
 from node.network.told import StudyCount
 from node.pixels.instance import Instance, data_set_in, native_syntaxes
 from node.pixels.planning import NotEncoded
@@ -103,6 +104,7 @@ class Forward:
         refusals: Refusals | None = None,
         run: Run = here,
         witness: Witness = nobody,
+        calls: Calls | None = None,
     ) -> None:
         self.name = name
         self._peer = peer
@@ -110,6 +112,7 @@ class Forward:
         self._refusals = refusals or Refusals()
         self._run = run
         self._witness = witness
+        self._calls = calls or Calls()
         #: What the association that is open has taken, for the audit.
         self._sent = StudyCount()
         self._association: StoreSCU | None = None
@@ -201,7 +204,7 @@ class Forward:
         """
         self.close()
         try:
-            self._association = connect(self._peer, proposals)
+            self._association = self._calls.connect(self._peer, proposals)
         except NothingAccepted:
             return set()
         self._proposed = set(proposals)
@@ -214,7 +217,7 @@ class Forward:
     def close(self) -> None:
         """Release the association."""
         if self._association is not None:
-            self._association.close()
+            self._calls.close(self._association)
             self._association = None
         self._tell(self._sent.take())
 

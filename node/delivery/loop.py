@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from node.delivery.attempt import Attempt, Damaged, Destination, attempt, close
+from node.delivery.calls import Calls
 from node.delivery.circuit import Breaker, Circuit
 from node.delivery.memory import Memory, NoMemory, Remembered
 from node.delivery.progress import Account, Progress
@@ -57,6 +58,8 @@ class Loop:
     backoff: Backoff
     stop: threading.Event
     memory: Memory = field(default_factory=NoMemory)
+    #: The associations that the lanes request.
+    calls: Calls = field(default_factory=Calls)
 
     #: How long an idle loop waits for `ring` before it looks by itself.
     look_every_seconds: float = 1.0
@@ -88,7 +91,8 @@ class Loop:
     def progress(self) -> Progress:
         """What was done since the start."""
         with self._changed:
-            return self._account.progress(self._work.delivered, self._breaker, time.monotonic())
+            now = time.monotonic()
+            return self._account.progress(self._work.delivered, self._breaker, self.calls, now)
 
     def ring(self) -> None:
         """Say that something was queued, or that `stop` was set."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from node.delivery.attempt import Attempt, Damaged, result_of
+from node.delivery.calls import Calls
 from node.delivery.circuit import Breaker, Circuit
 from node.model import Delivered
 
@@ -21,7 +22,8 @@ _WORSE = (Circuit.CLOSED, Circuit.HALF_OPEN, Circuit.OPEN)
 class Progress:
     """`failed` counts instances that the destination refused for good or that were damaged;
     `spooled` those that a relay could not pass on and spooled instead; `attempts` what came of each
-    try, by result; `delivered_bytes` are those of the files, as they lie in the spool."""
+    try, by result; `delivered_bytes` are those of the files, as they lie in the spool;
+    `associations` those with it that stand, `associations_ended` how the others ended."""
 
     delivered: int = 0
     failed: int = 0
@@ -32,6 +34,8 @@ class Progress:
     waiting_for_seconds: float = 0.0
     last_error: str = ""
     failures_in_a_row: int = 0
+    associations: int = 0
+    associations_ended: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Progress:
@@ -45,11 +49,13 @@ class Progress:
             failed=self.failed + other.failed,
             spooled=self.spooled + other.spooled,
             delivered_bytes=self.delivered_bytes + other.delivered_bytes,
-            attempts=dict(Counter(self.attempts) + Counter(other.attempts)),
+            attempts=_sum(self.attempts, other.attempts),
             circuit=max(self.circuit, other.circuit, key=_WORSE.index),
             waiting_for_seconds=max(self.waiting_for_seconds, other.waiting_for_seconds),
             last_error=other.last_error or self.last_error,
             failures_in_a_row=max(self.failures_in_a_row, other.failures_in_a_row),
+            associations=self.associations + other.associations,
+            associations_ended=_sum(self.associations_ended, other.associations_ended),
         )
 
     def ended(self) -> Progress:
@@ -60,11 +66,16 @@ class Progress:
             spooled=self.spooled,
             delivered_bytes=self.delivered_bytes,
             attempts=self.attempts,
+            associations_ended=self.associations_ended,
         )
 
     def shortened(self, characters: int) -> Progress:
         """Return it with its last error cut to so many characters."""
         return replace(self, last_error=self.last_error[:characters])
+
+
+def _sum(some: dict[str, int], others: dict[str, int]) -> dict[str, int]:
+    return dict(Counter(some) + Counter(others))
 
 
 @dataclass(slots=True)
@@ -95,7 +106,7 @@ class Account:
         self.failures_in_a_row += 1
         self.last_error = cause
 
-    def progress(self, delivered: int, breaker: Breaker, now: float) -> Progress:
+    def progress(self, delivered: int, breaker: Breaker, calls: Calls, now: float) -> Progress:
         """Return all of it, with what the loop's other parts know."""
         return Progress(
             delivered=delivered,
@@ -106,4 +117,6 @@ class Account:
             waiting_for_seconds=breaker.seconds_left(now),
             last_error=self.last_error,
             failures_in_a_row=self.failures_in_a_row,
+            associations=calls.open,
+            associations_ended=calls.ended,
         )

@@ -19,6 +19,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from node.delivery.attempt import DEFERRED, result_of
+from node.delivery.calls import Calls
 from node.delivery.capability import Capability, in_associations, narrowed, questions
 from node.delivery.circuit import Breaker
 from node.delivery.forward import AS_STORED, Forward, Manner, NotAccepted
@@ -26,6 +28,7 @@ from node.delivery.judging import blame_of, judge
 from node.delivery.progress import Progress
 from node.delivery.refusals import Refusals
 from node.delivery.schedule import Backoff
+from node.dicom import status
 from node.dicom.contexts import VERIFICATION, Proposal
 from node.errors import PeerRefused, PeerUnreachable
 from node.events import Witness, nobody
@@ -81,6 +84,7 @@ class Relay:
         self._run = run
         self._witness = witness
         self._refusals = Refusals()
+        self._calls = Calls()
         self._lock = threading.Lock()
         self._idle: list[tuple[float, Forward]] = []
         self._breaker = Breaker(backoff)
@@ -99,6 +103,8 @@ class Relay:
                 self._progress,
                 circuit=self._breaker.circuit,
                 waiting_for_seconds=self._breaker.seconds_left(time.monotonic()),
+                associations=self._calls.open,
+                associations_ended=self._calls.ended,
             )
 
     # -- instances -----------------------------------------------------------------------------
@@ -135,6 +141,7 @@ class Relay:
         try:
             yield
         except NotAccepted as refusal:
+            self._note_attempt(status.Category.REFUSED.value)
             self._note_refusal(str(refusal))
             raise
         except (PeerUnreachable, PeerRefused) as failure:
@@ -145,6 +152,7 @@ class Relay:
                 self._calling -= 1
 
     def _note_failure(self, failure: PeerUnreachable | PeerRefused) -> None:
+        self._note_attempt(DEFERRED)
         lasting = blame_of(failure) is Blame.SETTINGS
         with self._lock:
             delay = self._breaker.failed(time.monotonic(), random.random(), lasting=lasting)
@@ -160,6 +168,7 @@ class Relay:
     def _note(self, response: StoreResponse) -> None:
         """Count an answer."""
         outcome = judge(self.name, response)
+        self._note_attempt(result_of(outcome))
         if not isinstance(outcome, Delivered):
             self._note_refusal(outcome.cause)
             return
@@ -169,6 +178,10 @@ class Relay:
             self._progress = replace(
                 now, delivered=now.delivered + 1, last_error="", failures_in_a_row=0
             )
+
+    def _note_attempt(self, result: str) -> None:
+        with self._lock:
+            self._progress = self._progress.plus(Progress(attempts={result: 1}))
 
     def _note_refusal(self, cause: str) -> None:
         """Count an instance that was not taken, by a destination that works."""
@@ -199,6 +212,7 @@ class Relay:
             refusals=self._refusals,
             run=self._run,
             witness=self._witness,
+            calls=self._calls,
         )
 
     def close_idle(self, older_than: float = IDLE_SECONDS) -> None:

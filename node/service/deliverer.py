@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 
+from node.delivery.calls import Calls
 from node.delivery.loop import Loop
 from node.delivery.progress import Progress
 from node.events import Witness
@@ -24,7 +25,7 @@ from node.service.destinations import (
     queued_destinations,
 )
 from node.service.syslog import Sender
-from node.settings import Settings
+from node.settings import DiskDestination, NetworkDestination, Settings
 from node.spool import Indexer, Spool, State
 
 log = logging.getLogger(__name__)
@@ -54,13 +55,7 @@ class Deliverer:
         self._workers = codec_workers(settings)
         self._index = Indexer(spool)
         self._loops = {
-            destination.name: Loop(
-                lanes=lanes(settings, destination, spool, self._workers, witness),
-                spool=spool,
-                backoff=backoff_of(destination),
-                stop=self._stop,
-                memory=self._index,
-            )
+            destination.name: self._loop(settings, destination, witness)
             for destination in driven_destinations(settings)
         }
         self._fans_out_to = [destination.name for destination in queued_destinations(settings)]
@@ -69,6 +64,22 @@ class Deliverer:
             Sender(trail, settings.audit, settings.node.ae_title, spool.disk)
             if settings.audit.syslog
             else None
+        )
+
+    def _loop(
+        self,
+        settings: Settings,
+        destination: DiskDestination | NetworkDestination,
+        witness: Witness,
+    ) -> Loop:
+        calls = Calls()
+        return Loop(
+            lanes=lanes(settings, destination, self._spool, self._workers, calls, witness),
+            spool=self._spool,
+            backoff=backoff_of(destination),
+            stop=self._stop,
+            memory=self._index,
+            calls=calls,
         )
 
     @property

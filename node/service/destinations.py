@@ -6,6 +6,7 @@ import os
 
 from node.delivery.archive import Archive
 from node.delivery.attempt import Destination
+from node.delivery.calls import Calls
 from node.delivery.forward import Forward, Manner
 from node.delivery.refusals import Refusals
 from node.delivery.relay import Relay
@@ -89,11 +90,12 @@ def lanes(
     destination: DiskDestination | NetworkDestination,
     spool: Spool,
     run: Run,
+    calls: Calls,
     witness: Witness = nobody,
 ) -> list[Destination]:
     """Return what brings instances to `destination`: as many as may do so at the same time.
 
-    `run` says where codecs of others run.
+    `run` says where codecs of others run; `calls` counts the associations.
     """
     if isinstance(destination, DiskDestination):
         folder = destination.directory
@@ -101,7 +103,15 @@ def lanes(
     peer = peer_of(settings, destination)
     manner, refusals = manner_of(settings, destination, run), Refusals()
     return [
-        Forward(destination.name, peer, manner=manner, refusals=refusals, run=run, witness=witness)
+        Forward(
+            destination.name,
+            peer,
+            manner=manner,
+            refusals=refusals,
+            run=run,
+            witness=witness,
+            calls=calls,
+        )
         for _ in range(destination.associations)
     ]
 

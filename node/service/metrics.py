@@ -79,6 +79,7 @@ def _associations(s: Snapshot) -> Iterator[Metric]:
         "dcmpress_associations_active", "Associations that run.", labels=["role"]
     )
     active.add_metric(["acceptor"], s.associations)
+    active.add_metric(["requestor"], sum(each.associations for each in s.destinations))
     yield active
     total = CounterMetricFamily(
         "dcmpress_associations",
@@ -88,6 +89,9 @@ def _associations(s: Snapshot) -> Iterator[Metric]:
     for name, number in s.results_total.items():
         peer, _, result = name.rpartition("|")
         total.add_metric(["acceptor", peer, result], number)
+    for each in s.destinations:
+        for result, number in each.associations_ended.items():
+            total.add_metric(["requestor", each.name, result], number)
     yield total
     yield _by(
         "association_rejections",

@@ -159,6 +159,8 @@ class Observer:
             delivered=progress.delivered,
             delivered_bytes=progress.delivered_bytes,
             attempts=dict(progress.attempts),
+            associations=progress.associations,
+            associations_ended=dict(progress.associations_ended),
             spooled=progress.spooled,
             last_error=progress.last_error,
             failures_in_a_row=progress.failures_in_a_row,

@@ -37,6 +37,9 @@ class DestinationStatus:
     delivered: int
     delivered_bytes: int
     attempts: dict[str, int]
+    #: With it: those that stand now, and how the others ended.
+    associations: int
+    associations_ended: dict[str, int]
     spooled: int
     last_error: str
     failures_in_a_row: int
