@@ -244,6 +244,30 @@ def test_a_port_below_1024_and_a_key_that_only_root_can_read(
     """)
 
 
+def test_an_archive_elsewhere_is_written_to_once_the_unit_names_it(service: Machine) -> None:
+    """The drop-in is what `systemctl edit`, which wants a terminal, makes of the two lines."""
+    drop_in = "/etc/systemd/system/dcmpress.service.d"
+    service.run(f"""
+        cp {SETTINGS} /run/kept.toml
+        install -d -o dcmpress -g dcmpress -m 700 /srv/elsewhere
+        printf '[[destination]]\\nname = "elsewhere"\\ndirectory = "/srv/elsewhere"\\n' >>{SETTINGS}
+        ! systemctl restart dcmpress
+    """)
+    assert "/srv/elsewhere" in service.journal()
+    service.run(f"""
+        mkdir -p {drop_in}
+        printf '[Service]\\nReadWritePaths=/srv/elsewhere\\n' >{drop_in}/override.conf
+        systemctl daemon-reload && systemctl reset-failed dcmpress.service dcmpress.socket
+        systemctl start dcmpress.socket dcmpress.service
+        dcmpress send {CT} --to {HERE}
+    """)
+    service.wait_for("find /srv/elsewhere -name '*.dcm' | grep -q .", "it is delivered")
+    service.run(f"""
+        cp /run/kept.toml {SETTINGS} && rm -r {drop_in}
+        systemctl daemon-reload && systemctl restart dcmpress
+    """)
+
+
 def test_one_that_hangs_is_killed_by_the_watchdog_and_started_again(service: Machine) -> None:
     drop_in = "/run/systemd/system/dcmpress.service.d"
     service.run(f"""
