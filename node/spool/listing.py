@@ -44,15 +44,30 @@ class Count:
 def oldest_first(folder: Path, window: int = WINDOW) -> Iterator[str]:
     """Yield the names of the entries in `folder` in order; nothing where it does not exist.
 
-    Entries that come while it runs are seen where their turn has not passed.
+    Entries that come while it runs are seen where their turn has not passed. Whoever links names in
+    order finds that none is yielded before one that was linked earlier.
     """
     after = ""
     while True:
-        names = _first(folder, after, window)
+        names = _first_whole(folder, after, window)
         yield from names
         if len(names) < window:
             return
         after = names[-1]
+
+
+def _first_whole(folder: Path, after: str, most: int) -> list[str]:
+    """Return the first names after `after`, about `most`, without a gap.
+
+    A folder that is read while names are linked may show a later one and not an earlier one. All
+    that are earlier than what was seen were there when that reading ended: another one has them.
+    """
+    begun = time.time_ns()
+    names = _first(folder, after, most)
+    if names and os.stat(folder).st_mtime_ns > begun - _TICK_NANOSECONDS:
+        again = _first(folder, after, most)
+        names = sorted({*names, *(name for name in again if name < names[-1])})
+    return names
 
 
 def _first(folder: Path, after: str, most: int) -> list[str]:

@@ -39,8 +39,8 @@ SECONDS = float(os.environ.get("DCMPRESS_LONG_SECONDS", "3600"))
 MEASURED = 500
 #: The receiver's speed that is left at least, in the long form.
 LEFT = 0.95
-#: One that is queued while the queue is being read may be seen after its neighbour.
-_LATE = 0.001
+#: What was under way when the archive went may come after its neighbour.
+_LATE = 2
 
 
 class Sums(list[tuple[str, str, bytes]]):
@@ -171,7 +171,7 @@ def test_an_archive_that_was_off_gets_all_in_order_while_receiving_goes_on(
     here = arrived(before, after)
     assert sorted(here) == sorted(sender.acknowledged)
     late = out_of_turn(here)
-    assert late <= 2 + len(here) * _LATE
+    assert late <= _LATE
     kept = [speed.of_processor / normally.of_processor for speed in (off, draining)]
     counted.append(
         f"archive off for {lasted:.0f} s: {queued} instances queued, then drained in order in "

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,34 @@ def test_what_is_no_entry_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "link.dcm").symlink_to(tmp_path / names[0])
     assert list(oldest_first(tmp_path)) == names
     assert Counts().of(tmp_path) == Count(2, names[0])
+
+
+def test_none_comes_before_one_that_was_linked_earlier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two names are linked in order while the folder is read, and only the later one is shown."""
+    first, passed_over, shown = fill(tmp_path, 3)
+    for name in (passed_over, shown):
+        (tmp_path / name).unlink()
+    real = os.scandir
+
+    class Found(contextlib.AbstractContextManager):
+        """What is linked meanwhile may be shown or not (readdir(3p))."""
+
+        def __init__(self, folder: Path) -> None:
+            monkeypatch.setattr(os, "scandir", real)
+            for name in (passed_over, shown):
+                (folder / name).touch()
+            self._found = real(folder)
+
+        def __iter__(self) -> Iterator[os.DirEntry[str]]:
+            return (item for item in self._found if item.name != passed_over)
+
+        def __exit__(self, *_: object) -> None:
+            self._found.close()
+
+    monkeypatch.setattr(os, "scandir", Found)
+    assert list(oldest_first(tmp_path)) == [first, passed_over, shown]
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
