@@ -1024,9 +1024,13 @@ static PyObject *encode_checked(const layout *frame, const Py_buffer *native)
     uint8_t *out = malloc((size_t)(encoded_bound(frame) + SLACK));
     if (!out)
         return PyErr_NoMemory();
-    Py_BEGIN_ALLOW_THREADS
-    result = encode_frame(frame, native->buf, out, &written);
-    Py_END_ALLOW_THREADS
+    if (frame_bytes(frame) <= SMALL_FRAME) { /* to hand the GIL over and back takes as long */
+        result = encode_frame(frame, native->buf, out, &written);
+    } else {
+        Py_BEGIN_ALLOW_THREADS
+        result = encode_frame(frame, native->buf, out, &written);
+        Py_END_ALLOW_THREADS
+    }
     if (result == ENCODED)
         encoded = PyBytes_FromStringAndSize((const char *)out, (Py_ssize_t)written);
     else if (result == NO_MEMORY)
