@@ -17,7 +17,8 @@
             if another thread changes a buffer meanwhile: a byte that decides about a length is read
             once, or from a private copy. Sizes are 64 bit and cannot overflow within the limits of
             check_layout(). A claim in an encoded frame allocates nothing.
-   Threads  The GIL is released while pixels are worked on. No state but the chosen instruction set.
+   Threads  The GIL is released while pixels are worked on, but for a small frame that is encoded.
+            No state but the chosen instruction set.
    Raises   ValueError for arguments, _rle.Malformed for an encoded frame, OverflowError where the
             result does not fit an item, MemoryError.
 
