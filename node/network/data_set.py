@@ -17,7 +17,6 @@ import fcntl
 import mmap
 import os
 import uuid
-import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -25,6 +24,7 @@ from typing import Final
 from node.errors import InstanceRefused, OutOfResources
 from node.network.arena import BLOCK_BYTES, Pool
 from node.network.limits import KIB, Limits
+from node.pixels import rle
 from node.pixels.mapped import release
 
 #: Smaller fragments are gathered before they are written: 16 KiB PDUs cost no call each.
@@ -92,7 +92,7 @@ class ReceivedData:
             crc32, at = 0, 0
             # Read, not mapped: a disk that fails is an OSError then, and not a signal.
             while piece := os.pread(self.descriptor, _READ_BYTES, at):
-                crc32, at = zlib.crc32(piece, crc32), at + len(piece)
+                crc32, at = rle.crc32(piece, crc32), at + len(piece)
         return crc32 == self._crc32
 
     def as_stream(self) -> BytesIO:
@@ -279,7 +279,7 @@ class Assembly:
 
     def _write_all(self, data: memoryview) -> None:
         """Write to the file. A full disk is an answer, not a broken line."""
-        self._crc32 = zlib.crc32(data, self._crc32)
+        self._crc32 = rle.crc32(data, self._crc32)
         try:
             while len(data):
                 data = data[os.write(self._descriptor, data) :]
