@@ -110,12 +110,12 @@ def test_silent_peers_cost_no_thread_and_hold_up_nobody(serve, first_words) -> N
     server = serve()
     count = 1000 if LONG or first_words == b"" else 200
     with nothing_stays_behind(server), contextlib.ExitStack() as stack:
-        threads = threading.active_count()
+        before = set(threading.enumerate())
         for _ in range(count):
             peer = stack.enter_context(RawPeer(server.address))
             peer.send([first_words])
         wait_until(lambda: server.waiting == count, "all at the door", 10)
-        assert threading.active_count() == threads
+        assert not set(threading.enumerate()) - before
         assert echo_works(server) < 1
         wait_until(lambda: server.waiting == 0, "closed by ARTIM")
     assert server.turned_away["said nothing in time"] == count
@@ -387,11 +387,11 @@ def test_tls_clients_that_say_nothing_hold_up_nobody(serve, certificates, hello)
     server_context, client_context = certificates
     server = serve(ssl_context=server_context)
     with contextlib.ExitStack() as stack:
-        threads = threading.active_count()
+        before = set(threading.enumerate())
         for _ in range(50):
             stack.enter_context(RawPeer(server.address)).send([hello])
         wait_until(lambda: server.waiting == 50, "all at the door")
-        assert threading.active_count() == threads
+        assert not set(threading.enumerate()) - before
         assert echo_works(server, secured(client_context)) < 1
         wait_until(lambda: server.waiting == server.active == 0, "closed by ARTIM")
 
