@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -99,10 +100,15 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = PATI
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody listens on, of those that the kernel gives to nobody who connects.
+
+    What connects is given one of the others, and would have it before it is listened on.
+    """
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            port = random.SystemRandom().randrange(20_000, 32_768)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 # -- requestors ----------------------------------------------------------------------------------
