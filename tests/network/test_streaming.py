@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import zlib
 from network.peers import need, storescp, wait_until
 from network.raw_peer import (
     RELEASE_RQ,
@@ -284,6 +285,24 @@ def test_assembly_keeps_nothing_after_abandon(tmp_path) -> None:
     assembly.abandon()
     assembly.abandon()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_spill_file_is_compared_with_what_arrived(tmp_path) -> None:
+    """Read again in several pieces, or by a sum that somebody else made of it."""
+    content = os.urandom(3 * MIB + 17)
+    assembly = Assembly(Limits(memory_bytes=1000), tmp_path, Pool())
+    for start in range(0, len(content), 100_000):
+        assembly.write(memoryview(content)[start : start + 100_000])
+    data = assembly.finish()
+    assert data is not None
+    assert data.is_as_it_arrived()
+    assert data.is_as_it_arrived(zlib.crc32(content))
+    for at in (0, MIB, len(content) - 1):
+        os.pwrite(data.descriptor, bytes([content[at] ^ 1]), at)
+        assert not data.is_as_it_arrived(), at
+        os.pwrite(data.descriptor, content[at : at + 1], at)
+    assert data.is_as_it_arrived()
+    data.close()
 
 
 # -- deadlines of the requestor --------------------------------------------------------------------
