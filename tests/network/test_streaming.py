@@ -9,10 +9,10 @@ import resource
 import socket
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import pytest
-import zlib
 from network.peers import need, storescp, wait_until
 from network.raw_peer import (
     RELEASE_RQ,
