@@ -87,6 +87,7 @@ def record(root: Path, archive: Path, to: Downstream | None) -> Recording:
     port, log = peers.free_port(), root / "strace"
     config = settings(root, port=port, archive=to is None, downstream=to)
     config.write_text(config.read_text().replace(f"{root}/archive", str(archive)))
+    roots = {root / "state" / "spool": "state/spool", archive: "archive"}
     kinds = ",".join([*CHANGES, *TELLS, *OPENS, "lseek", "recvfrom"])
     command = [peers.need("strace"), "-f", "-y", "-xx", "-s", "1000000", "-o", str(log)]
     command += ["-e", f"trace={kinds}", sys.executable, "-m", "node", "serve", str(config)]
@@ -97,9 +98,14 @@ def record(root: Path, archive: Path, to: Downstream | None) -> Recording:
         try:
             assert strace.stdout.readline().startswith(b"listening"), (root / "log").read_text()
             _send_both(root, port)
+            # A call is seen on the disk before strace is told that it has ended.
+            wait_until(
+                lambda: said(_read(log, roots)).keys() == there(roots).keys(),
+                "the recording tells of everything that is there",
+            )
         finally:
             os.killpg(strace.pid, signal.SIGKILL)
-    return _read(log, {root / "state" / "spool": "state/spool", archive: "archive"})
+    return _read(log, roots)
 
 
 def _send_both(root: Path, port: int) -> None:
@@ -216,14 +222,23 @@ def test_every_state_after_a_power_cut(
 
 def require_that_the_model_is_right(recording: Recording) -> None:
     """With nothing missing it says what is really there."""
+    assert said(recording) == there(recording.roots)
+
+
+def said(recording: Recording) -> dict[str, bytes | None]:
+    """Return the files, and the folders as None, that are there by the model."""
     everything = next(states(recording.disk(), NEVER - 1))
-    said = {path: held and held[1] for path, held in everything.items()}
-    there = {
+    return {path: held and held[1] for path, held in everything.items()}
+
+
+def there(roots: dict[Path, str]) -> dict[str, bytes | None]:
+    """Return what is there."""
+    found = {
         f"{name}/{path.relative_to(root)}": None if path.is_dir() else path.read_bytes()
-        for root, name in recording.roots.items()
+        for root, name in roots.items()
         for path in root.rglob("*")
     }
-    assert said == there | dict.fromkeys(recording.roots.values())
+    return found | dict.fromkeys(roots.values())
 
 
 def distinct(recording: Recording, made_disk: Disk) -> list[Found]:
