@@ -306,6 +306,19 @@ static PyObject *py_take(PyObject *Py_UNUSED(module), PyObject *args)
     return answer;
 }
 
+/* Memory that is not cleared: the kernel gives a page only when something is put into it. */
+static PyObject *py_memory(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Py_ssize_t byte_count;
+    if (!PyArg_ParseTuple(args, "n:memory", &byte_count))
+        return NULL;
+    if (byte_count < 0) {
+        PyErr_SetString(PyExc_ValueError, "memory of a negative length");
+        return NULL;
+    }
+    return PyByteArray_FromStringAndSize(NULL, byte_count);
+}
+
 /* Send what the kernel takes at once. Nothing waits, so Python's lock is kept: to get it back from
    another thread would take longer than the call. */
 static PyObject *py_send(PyObject *Py_UNUSED(module), PyObject *args)
@@ -525,6 +538,7 @@ static PyMethodDef METHODS[] = {
      "repeated(body, model, message_id_at, instance_at) -> (message ID, SOP instance UID), or None"},
     {"store_response", py_store_response, METH_VARARGS,
      "store_response(context_id, sop_class, sop_instance, message_id, status) -> the PDU"},
+    {"memory", py_memory, METH_VARARGS, "memory(byte_count) -> a bytearray with anything in it"},
     {"send", py_send, METH_VARARGS,
      "send(descriptor, data) -> how many bytes the kernel took; OSError where the line is broken"},
     {"decode", py_decode, METH_VARARGS, "decode(data, position, table) -> parameters, or None"},

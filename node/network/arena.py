@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from typing import Final
 
+from node.network.kernel import memory
 from node.network.limits import MIB
 
 #: A block is at least this large, so that any of them suits nearly every instance.
@@ -40,7 +41,7 @@ class Pool:
                 if size >= byte_count:
                     self.nbytes -= size
                     return blocks.pop(index)
-        return bytearray(max(byte_count, BLOCK_BYTES))
+        return memory(max(byte_count, BLOCK_BYTES))
 
     def give_back(self, block: bytearray) -> None:
         """Take `block` back, unless somebody holds a view of it or there are enough."""

@@ -1,13 +1,14 @@
 """The C extension of this room, where there is one.
 
-It takes data sets off a socket, decodes command sets and sends small PDUs, all of which is done in
-Python too: over TLS, and where there was no compiler. Both pass the same tests.
+It takes data sets off a socket, decodes command sets, sends small PDUs and makes memory, all of
+which is done in Python too: over TLS, and where there was no compiler. Both pass the same tests.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 
 def _kernel() -> Any:
@@ -19,3 +20,7 @@ def _kernel() -> Any:
 
 #: None where it could not be built.
 KERNEL: Any = _kernel()
+
+#: Makes memory of so many bytes with anything in it: to clear a megabyte costs as much as receiving
+#: an instance, and takes pages for what is never used.
+memory: Final[Callable[[int], bytearray]] = bytearray if KERNEL is None else KERNEL.memory

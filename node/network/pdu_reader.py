@@ -15,7 +15,7 @@ import struct
 import time
 from typing import Final, Protocol
 
-from node.network.kernel import KERNEL
+from node.network.kernel import KERNEL, memory
 from node.network.limits import KIB, MIB, Limits
 from node.network.line import Line
 
@@ -112,7 +112,7 @@ class PDUReader:
         self._limits = limits
         # What is encrypted has to pass through OpenSSL.
         self._kernel = None if connection.is_tls else KERNEL
-        self._buffer = memoryview(bytearray(_FIRST_READ_BYTES))
+        self._buffer = memoryview(memory(_FIRST_READ_BYTES))
         self._start = 0
         self._end = 0
 
@@ -240,7 +240,7 @@ class PDUReader:
         """Take the whole receive buffer: data comes, or a long PDU."""
         if len(self._buffer) == _FIRST_READ_BYTES:
             unread = self._buffer[self._start : self._end]
-            self._buffer = memoryview(bytearray(self._limits.receive_buffer_bytes))
+            self._buffer = memoryview(memory(self._limits.receive_buffer_bytes))
             self._buffer[: len(unread)] = unread
             self._start, self._end = 0, len(unread)
 
@@ -262,7 +262,7 @@ class PDUReader:
         """Read an A-ASSOCIATE PDU that is larger than the receive buffer; its length is checked."""
         if deadline is None:
             deadline = self._limits.pdu_deadline(time.monotonic(), length)
-        body = memoryview(bytearray(length))
+        body = memoryview(memory(length))
         position = self._end - self._start - HEADER.size
         body[:position] = self._buffer[self._start + HEADER.size : self._end]
         self._start = self._end = 0

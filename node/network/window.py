@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
+from node.network.kernel import memory
 from node.network.limits import KIB
 from node.network.pdu_reader import P_DATA_TF
 
@@ -59,7 +60,7 @@ class Window:
         self._room = (maximum_pdu_size - _PDV_HEADER_BYTES) & ~1
         self._stride = _HEADERS.size + self._room
         count = min(max(1, _WINDOW_BYTES // self._stride), _MOST_VECTORS)
-        self._buffer = memoryview(bytearray(_LEAD_BYTES + count * self._stride))
+        self._buffer = memoryview(memory(_LEAD_BYTES + count * self._stride))
         self._holes = [
             self._buffer[start + _HEADERS.size : start + self._stride]
             for start in range(_LEAD_BYTES, len(self._buffer), self._stride)

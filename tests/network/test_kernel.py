@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 import struct
 import threading
@@ -18,8 +19,8 @@ from network.raw_peer import RELEASE_RQ, echo_rq, p_data, pdu, pdv, store_rq
 
 from node.network import command_set, pdu_reader, repetition
 from node.network.connection import Connection
-from node.network.kernel import KERNEL
-from node.network.limits import Limits
+from node.network.kernel import KERNEL, memory
+from node.network.limits import MIB, Limits
 from node.network.pdu_reader import ConnectionClosed, InvalidPDU, PDUReader
 
 pytestmark = pytest.mark.skipif(KERNEL is None, reason="the C extension was not built")
@@ -252,6 +253,26 @@ def test_another_thread_may_wake_it(kernel: object) -> None:
         threading.Timer(0.1, it._connection.wake).start()
         with pytest.raises(ConnectionClosed):
             it.take_fragments(CONTEXT, Memory(1000), 30)
+
+
+def resident_bytes() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def test_memory_takes_no_page_before_it_is_used() -> None:
+    before = resident_bytes()
+    made = memory(256 * MIB)
+    assert len(made) == 256 * MIB
+    assert resident_bytes() - before < 16 * MIB
+    made[-1] = 7
+    made.append(made.pop())
+    assert made[-1] == 7
+
+
+def test_memory_of_a_negative_length() -> None:
+    with pytest.raises(ValueError, match="negative"):
+        memory(-1)
 
 
 @pytest.mark.parametrize(
