@@ -24,8 +24,7 @@ import socket
 import struct
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from node.network.first_bytes import arrived, bytes_wanted, has_ended
 from node.network.limits import Limits
@@ -43,11 +42,29 @@ _ABORT: Final = struct.Struct(">BxIxxBB")
 
 #: No descriptor left: let associations end before accepting again.
 _PAUSE_SECONDS: Final = 0.1
-#: Left to other processes for each association that runs here, and at most.
+#: A connection is left to a process that has less to do for so long, so many times.
 _DEFERENCE_SECONDS: Final = 0.001
-_MOST_DEFERENCE_SECONDS: Final = 0.004
+_MOST_DEFERENCES: Final = 4
+#: One that does not take it is not deferred to again for so long.
+_PRECEDENCE_SECONDS: Final = 0.04
 _WATCHED: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Host(Protocol):
+    """Whose door it is."""
+
+    def admit(self, sock: socket.socket, address: Any) -> bytes | None:
+        """Take a connection over, or return the PDU that turns it away."""
+
+    def visitor_came(self) -> None:
+        """Count one more who waits at the door."""
+
+    def visitor_went(self) -> None:
+        """Count one less."""
+
+    def others_have_fewer(self) -> bool:
+        """Tell whether another process on the socket has less to do."""
 
 
 class Doorman:
@@ -58,18 +75,12 @@ class Doorman:
         listening: socket.socket,
         limits: Limits,
         secured: bool,
-        admit: Callable[[socket.socket, Any], bytes | None],
-        busy: Callable[[], int] = lambda: 0,
+        host: Host,
     ) -> None:
-        """`admit` takes a connection over, or returns the PDU that turns it away.
-
-        `busy` tells how many associations run here, where other processes share the socket.
-        """
         self._listening = listening
         self._limits = limits
         self._secured = secured
-        self._admit = admit
-        self._busy = busy
+        self._host = host
         # Oldest first: deadlines are in that order, but for those that are leaving.
         self._visitors: OrderedDict[int, Visitor] = OrderedDict()
         self._leaving: OrderedDict[int, Visitor] = OrderedDict()
@@ -165,8 +176,7 @@ class Doorman:
 
         All processes are woken. The one with the fewest associations is the first to take it.
         """
-        if busy := self._busy():
-            self._defer(min(busy * _DEFERENCE_SECONDS, _MOST_DEFERENCE_SECONDS))
+        self._defer()
         try:
             sock, address = self._listening.accept()
         except BlockingIOError:
@@ -178,12 +188,15 @@ class Doorman:
         self.accepted += 1
         self._receive(sock, as_people_write_it(address))
 
-    def _defer(self, seconds: float) -> None:
-        """Let another process come first; never half of the time, or a flood would gain by it."""
-        now = time.monotonic()
-        if now >= self._defer_again:
-            self._defer_again = now + 3 * seconds
-            time.sleep(seconds)
+    def _defer(self) -> None:
+        """Let a process with less to do come first, for as long as it takes what comes."""
+        if time.monotonic() < self._defer_again:
+            return
+        for _ in range(_MOST_DEFERENCES):
+            if not self._host.others_have_fewer():
+                return
+            time.sleep(_DEFERENCE_SECONDS)
+        self._defer_again = time.monotonic() + _PRECEDENCE_SECONDS
 
     def _make_room(self) -> None:
         """No descriptor is left: the one that has waited longest goes, or nobody enters."""
@@ -204,6 +217,7 @@ class Doorman:
         visitor = Visitor(sock, address, time.monotonic() + self._limits.artim_seconds)
         descriptor = sock.fileno()
         self._visitors[descriptor] = visitor
+        self._host.visitor_came()
         self._look_at(visitor)  # the request may have come with the connection
         if self._visitors.get(descriptor) is visitor:
             self._epoll.register(sock, _WATCHED)
@@ -235,7 +249,7 @@ class Doorman:
         self._passing_on = 1
         try:
             self._forget(visitor)
-            answer = self._admit(visitor.sock, visitor.address)
+            answer = self._host.admit(visitor.sock, visitor.address)
         except Exception:
             LOGGER.exception("cannot start an association")
             answer = LOCAL_LIMIT_EXCEEDED
@@ -287,7 +301,9 @@ class Doorman:
 
     def _forget(self, visitor: Visitor) -> None:
         descriptor = visitor.sock.fileno()
-        (self._leaving if visitor.leaving else self._visitors).pop(descriptor, None)
+        group = self._leaving if visitor.leaving else self._visitors
+        if group.pop(descriptor, None) is not None and group is self._visitors:
+            self._host.visitor_went()
         with contextlib.suppress(OSError):
             self._epoll.unregister(descriptor)
 

@@ -81,9 +81,7 @@ class Server(AssociationServer):
             cast(socket.socket, self.socket),
             limits,
             ssl_context is not None,
-            self._admit,
-            # Only a socket that was handed over may be that of other processes too.
-            busy=(lambda: 0) if listening is None else (lambda: self.busy),
+            self,
         )
 
     def bind(
@@ -158,10 +156,10 @@ class Server(AssociationServer):
         return len(self._running)
 
     @property
-    def busy(self) -> int:
-        """Return how many associations have something to do still: one that is over has not."""
+    def over(self) -> int:
+        """Return how many associations have nothing to do any more, but to see their peer close."""
         with self._changed:
-            return sum(not (assoc.is_released or assoc.is_aborted) for assoc in self._running)
+            return sum(assoc.is_released or assoc.is_aborted for assoc in self._running)
 
     @property
     def waiting(self) -> int:
@@ -173,7 +171,19 @@ class Server(AssociationServer):
         """Return how many connections were turned away at the door, by reason."""
         return Counter(self._doorman.turned_away)
 
-    def _admit(self, sock: socket.socket, address: Any) -> bytes | None:
+    def visitor_came(self) -> None:
+        """Let other processes know of one who waits at the door."""
+        self._census.visitor_came()
+
+    def visitor_went(self) -> None:
+        """Let other processes know that there is one less."""
+        self._census.visitor_went()
+
+    def others_have_fewer(self) -> bool:
+        """Tell whether another process on the same socket has less to do."""
+        return self._census.others_have_fewer(self.over)
+
+    def admit(self, sock: socket.socket, address: Any) -> bytes | None:
         """Start an association on `sock`, or return the PDU that rejects it."""
         if self._draining:
             return TEMPORARY_CONGESTION

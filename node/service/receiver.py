@@ -70,6 +70,7 @@ class Receiver:
             receive = _telling(stored, receive)
         users = users_of(settings.identity)
         self._scp = StoreSCP(settings.node.ae_title, receive, self, witness, users, narrow)
+        self._census: Census | None = None
         self._servers: list[Server] = []
 
     def admits(
@@ -106,22 +107,20 @@ class Receiver:
     def start(self, doors: Doors) -> None:
         """Listen; raises `BadConfiguration` where a file that TLS needs cannot be used."""
         places = doors.places if doors.places >= 0 else None
-        census = Census(limits_of(self._settings.limits), places)
+        self._census = Census(limits_of(self._settings.limits), places)
         if doors.secured is not None:
-            self._listen(doors.secured, census, server_context(tls_of(self._settings.tls)))
+            self._listen(doors.secured, server_context(tls_of(self._settings.tls)))
         if doors.plain is not None:
-            self._listen(doors.plain, census, None)
+            self._listen(doors.plain, None)
 
-    def _listen(
-        self, listening: socket.socket, census: Census, context: ssl.SSLContext | None
-    ) -> None:
+    def _listen(self, listening: socket.socket, context: ssl.SSLContext | None) -> None:
         self._servers.append(
             self._scp.listen(
                 listening,
                 limits=limits_of(self._settings.limits),
                 spill=self._spool.incoming_folder,
                 ssl_context=context,
-                census=census,
+                census=self._census,
             )
         )
 
@@ -162,6 +161,8 @@ class Receiver:
 
         Those that were accepted before may still ask for an association.
         """
+        if self._census is not None:
+            self._census.leave()
         for server in self._servers:
             server.close()
 

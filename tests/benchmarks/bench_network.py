@@ -1,12 +1,15 @@
 """Receiving and sending compared with DCMTK, in one run, as ratios: `python bench_network.py`.
 
 Every figure is the median of five, ours and DCMTK's in turn; above 1 we are faster or cheaper. The
-sender is the same for both receivers and does nothing but send bytes it made before. DCMTK's
-programs run with TCP_NODELAY=1, without which they wait 40 ms an instance. Where several
-associations are open at a time, storescp forks for each and we are as many processes on one socket
-as there are cores, as the node is; a second line tells what one process does, for information.
-Receivers write to the same folder (`--folder`). The second ratio is that of the processor time of
-what is measured, receiver or sender, which other work on the machine changes less.
+sender is the same for both receivers and does nothing but send bytes it made before; both have
+received a few instances when it begins, as a receiver that runs for months has. DCMTK's programs
+run with TCP_NODELAY=1, without which they wait 40 ms an instance. Where several associations are
+open at a time, storescp forks for each and we are as many processes on one socket as there are
+cores, as the node is; a second line tells what one process does, for information. Receivers write
+to the same folder (`--folder`), whose files are removed only at the end: ext4 looks long for an
+inode where many were freed just before, and it is chance whom that meets. The second ratio is that
+of the processor time of what is measured, receiver or sender, which other work on the machine
+changes less.
 
     --only NAME     one group: receive, send, short, idle, memory, large
     --repeat N      instead of five
@@ -59,6 +62,7 @@ def serve(arguments: argparse.Namespace) -> None:
     """Be our receiver, in a process of its own; the port goes to standard output."""
     from pynetdicom import build_context, evt
 
+    from node.network.census import Census
     from node.network.dimse import received_data
     from node.network.limits import Limits
     from node.network.server import listen
@@ -67,12 +71,13 @@ def serve(arguments: argparse.Namespace) -> None:
 
     def write(event: evt.Event) -> int:
         data = received_data(event)
-        target = arguments.folder / f"{os.getpid()}.{next(numbers)}"
+        target = f"{prefix}.{next(numbers)}"
         if data.path is not None:
-            data.path.rename(target)
+            os.rename(data.path, target)
         else:
-            with open(target, "wb", buffering=0) as file:
-                file.write(data.buffer)
+            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            os.write(descriptor, data.buffer)
+            os.close(descriptor)
         return 0x0000
 
     limits = Limits(
@@ -84,12 +89,14 @@ def serve(arguments: argparse.Namespace) -> None:
     )
     # As the node does: as many processes on one socket as there are cores.
     shared = socket.create_server(("127.0.0.1", 0), backlog=512)
+    ready, tell = os.pipe()
+    places = os.memfd_create("associations")
     for _ in range(arguments.processes - 1):
         if os.fork() == 0:
             prctl_die_with_parent()
+            arguments.processes = 0
             break
-    else:
-        print(shared.getsockname()[1], flush=True)
+    prefix = arguments.folder / str(os.getpid())
     listen(
         address=shared,
         ae_title="BENCH",
@@ -100,7 +107,13 @@ def serve(arguments: argparse.Namespace) -> None:
         ],
         limits=limits,
         spill=arguments.folder,
+        census=Census(limits, places),
     )
+    os.write(tell, b"!")
+    for _ in range(arguments.processes):
+        os.read(ready, 1)
+    if arguments.processes:
+        print(shared.getsockname()[1], flush=True)
     threading.Event().wait()
 
 
@@ -268,13 +281,14 @@ def compare(
 
 def bench_receive(folder: Path, repeat: int) -> None:
     """Receive and drop, receive and write."""
-    sizes = [("512 kB", 512 * KB, 200), ("9 kB", 9 * KB, 1600), ("1 GB", 1000 * MB, 1)]
+    sizes = [("512 kB", 512 * KB, 400), ("9 kB", 9 * KB, 8000), ("1 GB", 1000 * MB, 1)]
     for write, pdu, associations in itertools.product((False, True), (16384, 131072), (1, 8)):
         for label, byte_count, count in sizes:
             if associations > 1 and count == 1:
                 continue
             each = count // associations if count > 1 else 1
             batches = [messages(byte_count, pdu, each, n) for n in range(associations)]
+            first = [messages(9 * KB, pdu, 10, 100 + n) for n in range(associations)]
             many = associations > 1
 
             def measure(
@@ -282,14 +296,17 @@ def bench_receive(folder: Path, repeat: int) -> None:
                 pdu: int = pdu,
                 write: bool = write,
                 many: bool = many,
+                first: list[list[list[bytes]]] = first,
                 batches: list[list[list[bytes]]] = batches,
             ) -> tuple[float, float]:
                 target = Path(tempfile.mkdtemp(dir=folder))
                 with RECEIVERS[who](target, pdu, write, many) as (host, port, process):
+                    send_all((host, port), first)
                     before = processor_seconds(process)
                     seconds = send_all((host, port), batches)
                     used = processor_seconds(process) - before
-                shutil.rmtree(target)
+                for path in target.iterdir():
+                    os.truncate(path, 0)
                 return seconds, used
 
             name = (
@@ -542,9 +559,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.serve:
         serve(arguments)
-    for name, group in GROUPS.items():
-        if arguments.only in (None, name):
-            group(arguments.folder, arguments.repeat)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        for name, group in GROUPS.items():
+            if arguments.only in (None, name):
+                group(Path(folder), arguments.repeat)
 
 
 if __name__ == "__main__":
