@@ -1,8 +1,9 @@
 /* The fragments of a data set, from a socket to their place (PS3.8 9.3.5 and Annex E).
 
    One call takes what comes of one data set: P-DATA-TF PDUs that hold one data fragment each, as
-   nearly every peer sends them. It runs without Python's lock and judges a header before a byte of
-   what follows is put anywhere:
+   nearly every peer sends them. Another takes a C-STORE-RQ like the one before, with its data set
+   where that is small and has come with it. Both run without Python's lock and judge a header
+   before a byte of what follows is put anywhere:
      - nothing is written outside `buffer` and `target`, whatever a peer sends;
      - whatever is not a PDU of that kind is left in `buffer`, unread, for Python to judge;
      - every wait has a deadline: `idle_seconds` for a PDU to begin, and for the whole of it what
@@ -61,6 +62,14 @@ typedef struct {
 static uint32_t big_endian(const uint8_t *bytes)
 {
     return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
+}
+
+static uint32_t little_endian(const uint8_t *bytes, int count)
+{
+    uint32_t value = 0;
+    while (count--)
+        value = value << 8 | bytes[count];
+    return value;
 }
 
 static double now(void)
@@ -263,8 +272,105 @@ static outcome take_fragments(intake *in)
     }
 }
 
-#ifndef KERNEL_WITHOUT_PYTHON
+/* Tell whether `body`, of a P-DATA-TF PDU, is a C-STORE-RQ that differs from `model` only in the
+   value of its Message ID and in that of its last element, the SOP Instance UID; its `instance_length`
+   without padding. As repetition.py has it. */
+enum { GROUP_LENGTH_AT = 14, COMMAND_AT = 18, LONGEST_UID = 64 };
 
+static bool is_uid(const uint8_t *text, size_t length)
+{
+    bool after_digit = false;
+    if (length > LONGEST_UID)
+        return false;
+    for (size_t i = 0; i < length; i++) {
+        bool is_digit = '0' <= text[i] && text[i] <= '9';
+        if (!is_digit && !(text[i] == '.' && after_digit))
+            return false;
+        after_digit = is_digit;
+    }
+    return after_digit;
+}
+
+typedef struct {
+    const uint8_t *body; /* of the PDU of the request that was judged */
+    size_t message_id_at, instance_at;
+} pattern;
+
+static bool is_repeated(const pattern *like, const uint8_t *body, size_t length,
+                        size_t *instance_length)
+{
+    const uint8_t *const model = like->body;
+    const size_t message_id_at = like->message_id_at, instance_at = like->instance_at;
+    if (length <= instance_at || memcmp(body + 4, model + 4, GROUP_LENGTH_AT - 4) != 0 ||
+        memcmp(body + COMMAND_AT, model + COMMAND_AT, message_id_at - COMMAND_AT) != 0 ||
+        memcmp(body + message_id_at + 2, model + message_id_at + 2,
+               instance_at - message_id_at - 6) != 0 ||
+        big_endian(body) != length - 4 ||
+        little_endian(body + GROUP_LENGTH_AT, 4) != length - COMMAND_AT ||
+        little_endian(body + instance_at - 4, 4) != length - instance_at)
+        return false;
+    size_t end = length;
+    while (end > instance_at && (body[end - 1] == ' ' || body[end - 1] == 0))
+        end--;
+    *instance_length = end - instance_at;
+    return is_uid(body + instance_at, *instance_length);
+}
+
+/* Take the PDU of a request like `like`: LAST where `start` is after its body of `length` bytes now.
+   Anything else is OTHER, and left in the buffer. */
+static outcome take_repeated(intake *in, const pattern *like, size_t *length,
+                             size_t *instance_length)
+{
+    if (in->only_here && in->end - in->start < HEADER_BYTES)
+        return MORE;
+    outcome read = gather_header(in);
+    if (read != OTHER)
+        return read;
+    const uint8_t *header = in->buffer + in->start;
+    if (in->end - in->start < HEADER_BYTES || header[0] != P_DATA_TF)
+        return OTHER;
+    *length = big_endian(header + 2);
+    if (*length > in->longest || *length > like->instance_at + LONGEST_UID ||
+        memcmp(header + 10, like->body + 4, 2) != 0 || in->size < 6 + *length)
+        return OTHER;
+    if (in->size - in->start < 6 + *length) {
+        memmove(in->buffer, header, in->end - in->start);
+        in->end -= in->start;
+        in->start = 0;
+    }
+    while (in->end - in->start < 6 + *length) {
+        size_t got;
+        struct iovec part = {in->buffer + in->end, in->start + 6 + *length - in->end};
+        if (in->only_here)
+            return MORE;
+        read = receive(in, &part, 1, (uint32_t)*length, &got);
+        if (read != OTHER)
+            return read;
+        in->end += got;
+    }
+    in->deadline = 0;
+    if (!is_repeated(like, in->buffer + in->start + 6, *length, instance_length))
+        return OTHER;
+    in->start += 6 + *length;
+    return LAST;
+}
+
+/* Take a data set of one fragment that is in the buffer, whole, and return its `length` bytes there;
+   NULL where it is not, or is longer than `room`. */
+static const uint8_t *take_small(intake *in, size_t *length)
+{
+    const uint8_t *header = in->buffer + in->start;
+    const size_t have = in->end - in->start;
+    if (have < HEADER_BYTES || !is_fragment(in, header) || !(header[11] & IS_LAST))
+        return NULL;
+    *length = big_endian(header + 2) - LENGTH_BYTES;
+    if (*length > in->room || *length > have - HEADER_BYTES)
+        return NULL;
+    in->start += HEADER_BYTES + *length;
+    return header + HEADER_BYTES;
+}
+
+#ifndef KERNEL_WITHOUT_PYTHON
 
 static PyObject *py_take(PyObject *Py_UNUSED(module), PyObject *args)
 {
@@ -353,14 +459,6 @@ static PyObject *text_or_none(const char *text, Py_ssize_t length)
     return PyUnicode_FromStringAndSize(text, length);
 }
 
-static uint32_t little_endian(const uint8_t *bytes, int count)
-{
-    uint32_t value = 0;
-    while (count--)
-        value = value << 8 | bytes[count];
-    return value;
-}
-
 static bool decode_element(PyObject *command, PyObject *table, uint32_t element,
                            const uint8_t *value, uint32_t length)
 {
@@ -412,63 +510,89 @@ static PyObject *py_decode(PyObject *Py_UNUSED(module), PyObject *args)
     return command;
 }
 
-/* Tell whether `body`, of a P-DATA-TF PDU, is a C-STORE-RQ that differs from `model` only in the
-   value of its Message ID and in that of its last element, the SOP Instance UID; its `instance_length`
-   without padding. As repetition.py has it. */
-enum { GROUP_LENGTH_AT = 14, COMMAND_AT = 18, LONGEST_UID = 64 };
-
-static bool is_uid(const uint8_t *text, size_t length)
+static bool is_pattern(const pattern *like, size_t length)
 {
-    bool after_digit = false;
-    if (length > LONGEST_UID)
-        return false;
-    for (size_t i = 0; i < length; i++) {
-        bool is_digit = '0' <= text[i] && text[i] <= '9';
-        if (!is_digit && !(text[i] == '.' && after_digit))
-            return false;
-        after_digit = is_digit;
-    }
-    return after_digit;
+    return like->instance_at <= length && like->instance_at >= COMMAND_AT + 6 &&
+           like->message_id_at >= COMMAND_AT && like->message_id_at <= like->instance_at - 6;
 }
 
-static bool is_repeated(const uint8_t *body, size_t length, const uint8_t *model,
-                        size_t message_id_at, size_t instance_at, size_t *instance_length)
+/* Return the command set of a request like a pattern, its message ID and SOP instance UID. */
+static PyObject *what_differs(const pattern *like, const uint8_t *body, size_t length,
+                              size_t instance_length)
 {
-    if (length <= instance_at || memcmp(body + 4, model + 4, GROUP_LENGTH_AT - 4) != 0 ||
-        memcmp(body + COMMAND_AT, model + COMMAND_AT, message_id_at - COMMAND_AT) != 0 ||
-        memcmp(body + message_id_at + 2, model + message_id_at + 2,
-               instance_at - message_id_at - 6) != 0 ||
-        big_endian(body) != length - 4 ||
-        little_endian(body + GROUP_LENGTH_AT, 4) != length - COMMAND_AT ||
-        little_endian(body + instance_at - 4, 4) != length - instance_at)
-        return false;
-    size_t end = length;
-    while (end > instance_at && (body[end - 1] == ' ' || body[end - 1] == 0))
-        end--;
-    *instance_length = end - instance_at;
-    return is_uid(body + instance_at, *instance_length);
+    return Py_BuildValue("y#is#", (const char *)body + 6, (Py_ssize_t)length - 6,
+                         (int)little_endian(body + like->message_id_at, 2),
+                         (const char *)body + like->instance_at, (Py_ssize_t)instance_length);
 }
 
 static PyObject *py_repeated(PyObject *Py_UNUSED(module), PyObject *args)
 {
     Py_buffer body, model;
-    Py_ssize_t message_id_at, instance_at;
+    pattern like;
     size_t instance_length;
     PyObject *answer = NULL;
-    if (!PyArg_ParseTuple(args, "y*y*nn:repeated", &body, &model, &message_id_at, &instance_at))
+    if (!PyArg_ParseTuple(args, "y*y*nn:repeated", &body, &model, &like.message_id_at,
+                          &like.instance_at))
         return NULL;
-    if (message_id_at < COMMAND_AT || instance_at < message_id_at + 6 || instance_at > model.len) {
+    like.body = model.buf;
+    if (!is_pattern(&like, (size_t)model.len))
         PyErr_SetString(PyExc_ValueError, "arguments do not fit each other");
-    } else if (is_repeated(body.buf, (size_t)body.len, model.buf, (size_t)message_id_at,
-                           (size_t)instance_at, &instance_length)) {
-        const uint8_t *bytes = body.buf;
-        answer = Py_BuildValue("is#", (int)little_endian(bytes + message_id_at, 2),
-                               (const char *)bytes + instance_at, (Py_ssize_t)instance_length);
-    } else {
+    else if (is_repeated(&like, body.buf, (size_t)body.len, &instance_length))
+        answer = what_differs(&like, body.buf, (size_t)body.len, instance_length);
+    else
         answer = Py_NewRef(Py_None);
-    }
     PyBuffer_Release(&model);
     PyBuffer_Release(&body);
+    return answer;
+}
+
+static PyObject *py_take_store(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Py_buffer buffer, model;
+    Py_ssize_t start, end, room;
+    intake in = {.deadline = 0, .only_here = true};
+    pattern like;
+    PyObject *answer = NULL;
+    if (!PyArg_ParseTuple(args, "iw*nny*nnnIddd:take_store", &in.fd, &buffer, &start, &end, &model,
+                          &like.message_id_at, &like.instance_at, &room, &in.longest,
+                          &in.idle_seconds, &in.grace_seconds, &in.bytes_per_second))
+        return NULL;
+    like.body = model.buf;
+    if (start < 0 || start > end || end > buffer.len || buffer.len < HEADER_BYTES || room < 0 ||
+        !is_pattern(&like, (size_t)model.len) || !(in.grace_seconds > 0) ||
+        !(in.bytes_per_second > 0)) {
+        PyErr_SetString(PyExc_ValueError, "arguments do not fit each other");
+    } else {
+        size_t length = 0, instance_length;
+        in.buffer = buffer.buf;
+        in.size = (size_t)buffer.len;
+        in.start = (size_t)start;
+        in.end = (size_t)end;
+        in.room = (size_t)room;
+        in.context_id = like.body[4];
+        outcome ended = take_repeated(&in, &like, &length, &instance_length);
+        if (ended == MORE) {
+            in.only_here = false;
+            Py_BEGIN_ALLOW_THREADS
+            ended = take_repeated(&in, &like, &length, &instance_length);
+            Py_END_ALLOW_THREADS
+        }
+        if (ended != LAST) {
+            answer = Py_BuildValue("innOO", (int)ended, (Py_ssize_t)in.start, (Py_ssize_t)in.end,
+                                   Py_None, Py_None);
+        } else {
+            const uint8_t *body = in.buffer + in.start - length;
+            size_t data_length = 0;
+            const uint8_t *data = take_small(&in, &data_length);
+            PyObject *differs = what_differs(&like, body, length, instance_length);
+            if (differs) /* y# makes a NULL to None */
+                answer = Py_BuildValue("innNy#", (int)ended, (Py_ssize_t)in.start,
+                                       (Py_ssize_t)in.end, differs, (const char *)data,
+                                       (Py_ssize_t)data_length);
+        }
+    }
+    PyBuffer_Release(&model);
+    PyBuffer_Release(&buffer);
     return answer;
 }
 
@@ -535,7 +659,12 @@ static PyObject *py_store_response(PyObject *Py_UNUSED(module), PyObject *args)
 
 static PyMethodDef METHODS[] = {
     {"repeated", py_repeated, METH_VARARGS,
-     "repeated(body, model, message_id_at, instance_at) -> (message ID, SOP instance UID), or None"},
+     "repeated(body, model, message_id_at, instance_at) -> (command set, message ID, "
+     "SOP instance UID), or None"},
+    {"take_store", py_take_store, METH_VARARGS,
+     "take_store(descriptor, buffer, start, end, model, message_id_at, instance_at, room, longest, "
+     "idle_seconds, grace_seconds, bytes_per_second) -> (outcome, start, end, what `repeated` "
+     "returns, the data set where it is whole in the buffer, or None)"},
     {"store_response", py_store_response, METH_VARARGS,
      "store_response(context_id, sop_class, sop_instance, message_id, status) -> the PDU"},
     {"memory", py_memory, METH_VARARGS, "memory(byte_count) -> a bytearray with anything in it"},

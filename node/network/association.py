@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from pynetdicom import AE, evt
 from pynetdicom._globals import MODE_ACCEPTOR, MODE_REQUESTOR
 from pynetdicom.association import ServiceUser
+from pynetdicom.presentation import PresentationContextTuple
 
 from node.network.acse import NodeACSE
 from node.network.arena import Pool
@@ -92,6 +93,7 @@ class NodeAssociation(WatchedAssociation):
         self._has_ended = False
         #: Held while a thread serves it.
         self._served = threading.Lock()
+        self._as_tuples: dict[int, PresentationContextTuple] = {}
         self._be_an_association(ae, mode, prototype)
         self.acse = NodeACSE(self)
         self.dul = UpperLayer(self)
@@ -217,6 +219,13 @@ class NodeAssociation(WatchedAssociation):
             evt.trigger(self, evt.EVT_REJECTED, {})
         return self.is_established
 
+    def context_as_tuple(self, context_id: int) -> PresentationContextTuple:
+        """Return an accepted presentation context as events have it; the same each time."""
+        found = self._as_tuples.get(context_id)
+        if found is None:
+            found = self._as_tuples[context_id] = self._accepted_cx[context_id].as_tuple
+        return found
+
     def _serve_until_end(self) -> None:
         while not self._kill and self.is_established:
             if not self.serve(self.limits.idle_seconds) and self.is_established:
@@ -232,7 +241,7 @@ class NodeAssociation(WatchedAssociation):
         """
         context_id, message = self.dimse.next_message(seconds)
         if message is not None:
-            self._serve_request(message, cast(int, context_id))
+            self._serve_request(message, context_id)
             return True
         return self._settle()
 

@@ -42,21 +42,22 @@ class TooMuch(Exception):
 class ReceivedData:
     """The encoded data set of one received instance, valid until `close`.
 
-    `buffer` is the bytes themselves, or a map of the spill file at `path`. Whoever wants to keep
-    the file renames or links it away before the handler returns.
+    `buffer` is the bytes themselves, in a block of a pool or of their own, or a map of the spill
+    file at `path`. Whoever wants to keep the file renames or links it away before the handler
+    returns.
     """
 
     def __init__(
         self,
-        pool: Pool,
-        block: bytearray,
+        pool: Pool | None,
+        block: bytearray | bytes,
         nbytes: int,
         path: Path | None = None,
         descriptor: int = -1,
         crc32: int = 0,
     ) -> None:
         self._pool = pool
-        self._block: bytearray | None = block
+        self._block: bytearray | bytes | None = block
         self._map: mmap.mmap | None = None
         self._view: memoryview | None = None
         self.nbytes = nbytes
@@ -110,9 +111,9 @@ class ReceivedData:
         except BufferError:
             pass
         self._view = self._map = None
-        if self._block is not None:
+        if isinstance(self._block, bytearray) and self._pool is not None:
             self._pool.give_back(self._block)
-            self._block = None
+        self._block = None
         if self.path is not None and self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1

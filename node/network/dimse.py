@@ -23,7 +23,7 @@ from pynetdicom.dimse_primitives import C_CANCEL, N_EVENT_REPORT
 from node.errors import InstanceRefused
 from node.network import command_set
 from node.network.command_set import Command
-from node.network.data_set import Assembly, TooMuch
+from node.network.data_set import Assembly, ReceivedData, TooMuch
 from node.network.indications import DataTransfer, Mailbox
 from node.network.message_sender import LARGEST_PDU, MessageSender
 from node.network.messages import (
@@ -34,7 +34,7 @@ from node.network.messages import (
     received_data,
 )
 from node.network.pdu_reader import INVALID_PARAMETER, UNEXPECTED_PARAMETER, PDUReader
-from node.network.repetition import Pattern, pattern_of, repeated
+from node.network.repetition import Pattern, Repeated, pattern_of, repeated
 from node.network.services import Refused, refusal_of
 
 if TYPE_CHECKING:
@@ -85,9 +85,7 @@ class MessageProvider(MessageSender):
     def cancel_req(self, value: dict[int, C_CANCEL]) -> None:
         self._cancels = value
 
-    def next_message(
-        self, idle_seconds: float | None, end: float | None = None
-    ) -> tuple[int | None, Any]:
+    def next_message(self, idle_seconds: float | None, end: float | None = None) -> tuple[Any, Any]:
         """Wait for a message; (None, None) if nothing arrives for so long, or something else, or
         it is later than `end` of the monotonic clock.
         """
@@ -101,7 +99,7 @@ class MessageProvider(MessageSender):
                 deadline = end if deadline is None else min(end, deadline)
             if dul.to_user_queue.queue or not dul.pump(deadline):
                 return None, None
-        message: tuple[int | None, Any] = waiting.popleft()
+        message: tuple[int, Any] = waiting.popleft()
         return message
 
     def get_msg(self, block: bool = False) -> Any:
@@ -121,7 +119,7 @@ class MessageProvider(MessageSender):
             is_report = isinstance(message, N_EVENT_REPORT) and message.is_valid_request
             if not is_report and not isinstance(message, Refused):
                 return context_id, message
-            self._assoc._serve_request(message, cast(int, context_id))
+            self._assoc._serve_request(message, context_id)
 
     def abandon(self) -> None:
         """Forget the message that was being received; the association has ended."""
@@ -144,7 +142,7 @@ class MessageProvider(MessageSender):
 
     def take_pdvs(self, body: memoryview) -> bool:
         """Take the PDVs of a P-DATA-TF PDU; False when one of them ended the association."""
-        if self._pattern is not None and self._take_repeated(self._pattern, body):
+        if self._pattern is not None and self._recognise(self._pattern, body):
             return True
         position, end = 0, len(body)
         while position < end:
@@ -157,6 +155,21 @@ class MessageProvider(MessageSender):
             if not self._take(context_id, header, body[position + _PDV_HEADER_BYTES : stop]):
                 return False
             position = stop
+        return True
+
+    def take_store(self, reader: PDUReader, begin_by: float | None) -> bool:
+        """Begin with a C-STORE-RQ that is like the last one; False where something else comes."""
+        pattern = self._pattern
+        if pattern is None or self._message is not None or self._command:
+            return False
+        found = reader.take_store(pattern, begin_by)
+        if found is None:
+            return False
+        request, data = found
+        if data is None:
+            self._begin_repeated(pattern, request)
+        else:
+            self._pass_on(_message_like(pattern, request), ReceivedData(None, data, len(data)))
         return True
 
     def take_fragments(self, reader: PDUReader) -> bool:
@@ -209,19 +222,19 @@ class MessageProvider(MessageSender):
             return self._protest(f"command set {error}", INVALID_PARAMETER)
         return self._begin(context_id, command, encoded)
 
-    def _take_repeated(self, pattern: Pattern, body: memoryview) -> bool:
-        """Begin with a C-STORE-RQ that is like the last one; False where it is not."""
+    def _recognise(self, pattern: Pattern, body: memoryview) -> bool:
+        """Do as `take_store` does, with the body of a PDU that was read."""
         if self._message is not None or self._command:
             return False
         found = repeated(body, pattern.body, pattern.message_id_at, pattern.instance_at)
         if found is None:
             return False
-        message_id, instance = found
-        command = {**pattern.command, "MessageID": message_id, "AffectedSOPInstanceUID": instance}
-        assembly = Assembly(self._limits, self._assoc.spill, self._assoc.pool)
-        encoded = bytes(body[_PDV_HEADER_BYTES:])
-        self._message = Message(pattern.context_id, command, encoded, assembly)
+        self._begin_repeated(pattern, found)
         return True
+
+    def _begin_repeated(self, pattern: Pattern, request: Repeated) -> None:
+        assembly = Assembly(self._limits, self._assoc.spill, self._assoc.pool)
+        self._message = _message_like(pattern, request, assembly)
 
     def _begin(self, context_id: int, command: Command, encoded: bytes) -> bool:
         """Make ready for the data set that `command` announces, if it does."""
@@ -254,6 +267,10 @@ class MessageProvider(MessageSender):
             refused: Any = Refused(message.command, failure)
             self.msg_queue.put((message.context_id, refused))
             return True
+        return self._pass_on(message, data)
+
+    def _pass_on(self, message: Message, data: ReceivedData | None) -> bool:
+        """Pass a message on; False where it cannot be understood."""
         try:
             if self._assoc.watched.message_received:
                 self._announce(message)
@@ -273,3 +290,10 @@ class MessageProvider(MessageSender):
         """Trigger `EVT_DIMSE_RECV`, with the command set only for a C-STORE request."""
         decoded = as_pynetdicom(message, b"")
         evt.trigger(self.assoc, evt.EVT_DIMSE_RECV, {"message": decoded})
+
+
+def _message_like(pattern: Pattern, request: Repeated, assembly: Assembly | None = None) -> Message:
+    """Return a C-STORE request that is as the pattern's, but for what differs."""
+    encoded, message_id, instance = request
+    command = {**pattern.command, "MessageID": message_id, "AffectedSOPInstanceUID": instance}
+    return Message(pattern.context_id, command, encoded, assembly)

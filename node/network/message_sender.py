@@ -82,9 +82,9 @@ class MessageSender(DIMSEServiceProvider):
             super().send_msg(response, context_id)
             return
         dul = self._assoc.dul
-        sop_class = cast(str, request._affected_sop_class_uid)
-        sop_instance = cast(str, request._affected_sop_instance_uid)
-        message_id = cast(int, request._message_id)
+        sop_class: Any = request._affected_sop_class_uid
+        sop_instance: Any = request._affected_sop_instance_uid
+        message_id: Any = request._message_id
         room = self.maximum_pdu_size - _PDV_HEADER_BYTES
         if not comment and room >= command_set.LONGEST_STORE_RESPONSE and dul.sends_encoded:
             dul.send_encoded(

@@ -79,7 +79,7 @@ def received_data(event: evt.Event) -> ReceivedData:
 
 def primitive_of(message: Message, data: ReceivedData | None, context: PresentationContext) -> Any:
     """Return `message`, whose data set has arrived, as the primitive that is served."""
-    field = cast(int, message.command["CommandField"])
+    field: Any = message.command["CommandField"]
     if field == command_set.C_STORE_RQ:
         return _store_request(message, data, context)
     encoded = b""

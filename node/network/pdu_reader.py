@@ -11,6 +11,7 @@ Raises `InvalidPDU` with the A-ABORT that answers it, `ConnectionClosed` at the 
 
 from __future__ import annotations
 
+import math
 import struct
 import time
 from typing import Final, Protocol
@@ -18,6 +19,7 @@ from typing import Final, Protocol
 from node.network.kernel import KERNEL, memory
 from node.network.limits import KIB, MIB, Limits
 from node.network.line import Line
+from node.network.repetition import Pattern, Repeated
 
 A_ASSOCIATE_RQ: Final = 0x01
 A_ASSOCIATE_AC: Final = 0x02
@@ -104,6 +106,16 @@ def check_header(pdu_type: int, length: int, before_association: bool, limits: L
         raise InvalidPDU(f"PDU type {pdu_type:02X} of {length} bytes", INVALID_PARAMETER)
 
 
+def _raise_end(outcome: int) -> None:
+    """Raise what tells of an outcome that ended more than a run."""
+    if outcome == _CLOSED:
+        raise ConnectionClosed
+    if outcome == _LATE:
+        raise InvalidPDU(_LATE_PDU, NOT_SPECIFIED)
+    if outcome == _IDLE:
+        raise TimeoutError
+
+
 class PDUReader:
     """The receiving half of one connection."""
 
@@ -139,6 +151,35 @@ class PDUReader:
         check_header(pdu_type, length, before_association, self._limits)
         return pdu_type, self._body(length, deadline)
 
+    def take_store(
+        self, pattern: Pattern, begin_by: float | None
+    ) -> tuple[Repeated, bytes | None] | None:
+        """Take the PDU of a C-STORE-RQ like `pattern`, and its data set if that has come with it.
+
+        None before anything else, which is left to be read, and where there is no kernel.
+        """
+        if self._kernel is None:
+            return None
+        limits = self._limits
+        outcome, self._start, self._end, request, data = self._kernel.take_store(
+            self._connection.descriptor,
+            self._buffer,
+            self._start,
+            self._end,
+            pattern.body,
+            pattern.message_id_at,
+            pattern.instance_at,
+            limits.instance_bytes,
+            limits.max_pdu + _SLACK_BYTES,
+            math.inf if begin_by is None else begin_by - time.monotonic(),
+            limits.pdu_seconds,
+            limits.pdu_bytes_per_second,
+        )
+        if outcome != _LAST:
+            _raise_end(outcome)
+            return None
+        return request, data
+
     def take_fragments(self, context_id: int, place: Place, idle_seconds: float) -> bool:
         """Put the fragments of those PDUs that hold one each into `place`.
 
@@ -150,12 +191,7 @@ class PDUReader:
         outcome = self._take(context_id, place, idle_seconds)
         while outcome == _FULL and place.make_room():
             outcome = self._take(context_id, place, idle_seconds)
-        if outcome == _CLOSED:
-            raise ConnectionClosed
-        if outcome == _LATE:
-            raise InvalidPDU(_LATE_PDU, NOT_SPECIFIED)
-        if outcome == _IDLE:
-            raise TimeoutError
+        _raise_end(outcome)
         return outcome == _LAST
 
     def _take(self, context_id: int, place: Place, idle_seconds: float) -> int:

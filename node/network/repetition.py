@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from node.dicom.uids import is_uid
 from node.network.command_set import Command
@@ -25,6 +25,10 @@ _MESSAGE_ID: Final = 0x0110
 _SOP_INSTANCE: Final = 0x1000
 #: The last fragment, here the only one, of a command set.
 _LAST_COMMAND: Final = 3
+
+
+#: The command set, and what differs in it: Message ID and SOP Instance UID.
+Repeated: TypeAlias = tuple[bytes, int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,8 @@ def pattern_of(context_id: int, encoded: bytes, command: Command) -> Pattern | N
 
 def repeated_in_python(
     body: memoryview, model: bytes, message_id_at: int, instance_at: int
-) -> tuple[int, str] | None:
-    """Return Message ID and SOP Instance UID of a request like `model`; None if it is not."""
+) -> Repeated | None:
+    """Return a request like `model`; None if it is not."""
     length = len(body)
     if (
         length <= instance_at
@@ -78,7 +82,8 @@ def repeated_in_python(
     instance = bytes(body[instance_at:]).rstrip(b" \0").decode("ascii", "replace")
     if not is_uid(instance):
         return None
-    return int.from_bytes(body[message_id_at : message_id_at + 2], "little"), instance
+    message_id = int.from_bytes(body[message_id_at : message_id_at + 2], "little")
+    return bytes(body[_PDV.size :]), message_id, instance
 
 
 #: Does what `repeated_in_python` does.

@@ -120,8 +120,7 @@ def _serve_store(assoc: NodeAssociation, request: C_STORE, context_id: int) -> N
 
     What pynetdicom's `StorageServiceClass` does, without validating each UID four times.
     """
-    context = assoc._accepted_cx[context_id]
-    attributes = {"request": request, "context": context.as_tuple}
+    attributes = {"request": request, "context": assoc.context_as_tuple(context_id)}
     try:
         outcome = _status_of(evt.trigger(assoc, evt.EVT_C_STORE, attributes))
     except Exception:

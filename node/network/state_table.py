@@ -51,7 +51,8 @@ class StateTable(DULServiceProvider):
     @property
     def connection(self) -> Connection:
         """Return the transport connection."""
-        return cast(Connection, self.socket)
+        connected: Connection = self.socket  # type: ignore[assignment]
+        return connected
 
     @property
     def is_over(self) -> bool:

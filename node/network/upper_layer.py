@@ -146,13 +146,15 @@ class UpperLayer(StateTable):
 
     def _transfer(self, reader: PDUReader, deadline: float | None) -> str | None:
         """Take a PDU of Sta6, and what follows of a data set that it begins or goes on with."""
-        pdu_type, body = reader.read(deadline)
-        if pdu_type != pdu_reader.P_DATA_TF:
-            return self._indicate(pdu_type, body)
         dimse = self._assoc.dimse
-        if dimse.take_pdvs(body):
-            # A TimeoutError in here is one of an idle peer, as in any read.
-            dimse.take_fragments(reader)
+        if not dimse.take_store(reader, deadline):
+            pdu_type, body = reader.read(deadline)
+            if pdu_type != pdu_reader.P_DATA_TF:
+                return self._indicate(pdu_type, body)
+            if not dimse.take_pdvs(body):
+                return None
+        # A TimeoutError in here is one of an idle peer, as in any read.
+        dimse.take_fragments(reader)
         return None
 
     def _closed(self) -> str:

@@ -7,9 +7,10 @@ run with TCP_NODELAY=1, without which they wait 40 ms an instance. Where several
 open at a time, storescp forks for each and we are as many processes on one socket as there are
 cores, as the node is; a second line tells what one process does, for information. Receivers write
 to the same folder (`--folder`), whose files are removed only at the end: ext4 looks long for an
-inode where many were freed just before, and it is chance whom that meets. The second ratio is that
-of the processor time of what is measured, receiver or sender, which other work on the machine
-changes less.
+inode where many were freed just before, and it is chance whom that meets. (For the same reason a
+folder is best in which nothing was removed for five minutes.) The second ratio is that of the
+processor time of what is measured, receiver or sender, which other work on the machine changes
+less.
 
     --only NAME     one group: receive, send, short, idle, memory, large
     --repeat N      instead of five
@@ -211,6 +212,18 @@ def messages(byte_count: int, pdu: int, count: int, worker: int) -> list[list[by
     return made
 
 
+def warm(path: Path, byte_count: int) -> None:
+    """Have the kernel use so much memory for files, and leave it free: its first use costs more.
+
+    A virtual machine has to ask its host for it then, and gives back what it does not use.
+    """
+    zeros = bytes(MB)
+    with path.open("wb", buffering=0) as file:
+        for _ in range(byte_count // MB + 1):
+            file.write(zeros)
+        file.truncate(0)
+
+
 def await_pdu(sock: socket.socket, buffer: bytearray) -> None:
     """Read one PDU; DCMTK sends it in pieces."""
     received = sock.recv_into(buffer)
@@ -288,7 +301,9 @@ def bench_receive(folder: Path, repeat: int) -> None:
                 continue
             each = count // associations if count > 1 else 1
             batches = [messages(byte_count, pdu, each, n) for n in range(associations)]
-            first = [messages(9 * KB, pdu, 10, 100 + n) for n in range(associations)]
+            first = [
+                messages(min(byte_count, 512 * KB), pdu, 4, 100 + n) for n in range(associations)
+            ]
             many = associations > 1
 
             def measure(
@@ -297,11 +312,13 @@ def bench_receive(folder: Path, repeat: int) -> None:
                 write: bool = write,
                 many: bool = many,
                 first: list[list[list[bytes]]] = first,
+                nbytes: int = byte_count * count if write else 0,
                 batches: list[list[list[bytes]]] = batches,
             ) -> tuple[float, float]:
                 target = Path(tempfile.mkdtemp(dir=folder))
                 with RECEIVERS[who](target, pdu, write, many) as (host, port, process):
                     send_all((host, port), first)
+                    warm(folder / "warm", nbytes)
                     before = processor_seconds(process)
                     seconds = send_all((host, port), batches)
                     used = processor_seconds(process) - before

@@ -1,12 +1,14 @@
 /* libFuzzer target for what takes data sets off a socket: run_c.sh builds and runs it.
 
    The first bytes of an input choose sizes; every byte after them is a PDU of the stream that is
-   read, most of the length of the one before, some of another kind, wrong, or no PDU at all. The
-   stream comes through a socket pair. Both buffers have exactly the size they are said to
+   read, most of the length of the one before, some of another kind, wrong, or no PDU at all. In half
+   of the inputs a C-STORE-RQ comes before them, which is like a model or nearly so. The stream comes through a socket pair. Both buffers have exactly the size they are said to
    have, so AddressSanitizer sees every byte too many. What must hold:
      - nothing is written outside of them, and the positions that come back lie within them;
      - what was taken are the fragments that a plain reading of the stream finds, in order, and the
-       bytes after them are next, in the buffer and the socket. */
+       bytes after them are next, in the buffer and the socket;
+     - a request is taken where a plain look at the stream finds it like the model, and then only,
+       and a data set with it only where that is next in the stream. */
 
 #define KERNEL_WITHOUT_PYTHON
 #include "../../node/network/_kernel.c"
@@ -65,6 +67,24 @@ static void check_rest(const intake *in, const uint8_t *rest, size_t length)
     require(more <= 0 || memcmp(left, rest + have, (size_t)more) == 0);
 }
 
+static void check_fragments(intake *in, const uint8_t *stream, size_t length, uint8_t *expected)
+{
+    size_t filled, taken;
+    outcome wanted = read_plainly(in, stream, length, expected, &filled, &taken);
+    outcome ended = take_fragments(in);
+    if (ended == MORE) {
+        in->only_here = false;
+        ended = take_fragments(in);
+    }
+    require(ended == wanted);
+    require(in->start <= in->end && in->end <= in->size && in->filled <= in->room);
+    require(in->filled >= filled && memcmp(in->target, expected, filled) == 0);
+    if (ended != CLOSED) {
+        require(in->filled == filled);
+        check_rest(in, stream + taken, length - taken);
+    }
+}
+
 /* Append a PDU of one fragment, whose header may have a wrong byte; returns the new length. */
 static size_t append(uint8_t *stream, size_t length, size_t payload, uint8_t flags, uint8_t wrong)
 {
@@ -85,9 +105,10 @@ static size_t append(uint8_t *stream, size_t length, size_t payload, uint8_t fla
 }
 
 /* Make a stream by the bytes of the input; cut off somewhere if `cut`. */
-static size_t make_stream(uint8_t *stream, const uint8_t *codes, size_t count, uint8_t cut)
+static size_t make_stream(uint8_t *stream, size_t length, const uint8_t *codes, size_t count,
+                          uint8_t cut)
 {
-    size_t length = 0, payload = 10;
+    size_t payload = 10;
     for (size_t i = 0; i < count; i++) {
         uint8_t code = codes[i], next = i + 1 < count ? codes[i + 1] : 0;
         switch (code % 8) {
@@ -107,14 +128,78 @@ static size_t make_stream(uint8_t *stream, const uint8_t *codes, size_t count, u
     return cut < length && cut % 4 == 1 ? length - cut : length;
 }
 
+/* The body of a PDU with a C-STORE-RQ, as far as the kernel looks: group length, Message ID, SOP
+   Instance UID. */
+static const uint8_t MODEL[] = {0, 0, 0, 38, CONTEXT_ID, 3, 0, 0, 0, 0, 4, 0, 0, 0, 24, 0, 0, 0,
+                                0, 0, 0x10, 1, 2, 0, 0, 0, 7, 0, 0, 0, 0, 0x10, 6, 0, 0, 0,
+                                '1', '.', '2', '.', '3', 0};
+static const pattern LIKE = {MODEL, 26, 36};
+
+static size_t append_request(uint8_t *stream, const uint8_t *choices)
+{
+    const uint8_t header[] = {P_DATA_TF, 0, 0, 0, 0, sizeof MODEL};
+    memcpy(stream, header, sizeof header);
+    memcpy(stream + sizeof header, MODEL, sizeof MODEL);
+    stream[sizeof header + 26] = choices[0]; /* Message ID */
+    stream[sizeof header + 40] = choices[1] % 10 + '0';
+    const size_t length = sizeof header + sizeof MODEL;
+    if (choices[2] & 128)
+        stream[choices[2] % length] ^= choices[3];
+    return length;
+}
+
+static void check_repeated(intake *in, const uint8_t *stream, size_t length)
+{
+    outcome wanted;
+    size_t body, instance_length, said = length < 6 ? 0 : big_endian(stream + 2);
+    if (length < HEADER_BYTES)
+        wanted = (length && stream[0] != P_DATA_TF) ||
+                         (length >= 6 && (said < LENGTH_BYTES || said > in->longest))
+                     ? OTHER
+                     : CLOSED;
+    else if (stream[0] != P_DATA_TF || said > in->longest || said > 36 + LONGEST_UID ||
+             memcmp(stream + 10, MODEL + 4, 2) != 0 || in->size < 6 + said)
+        wanted = OTHER;
+    else if (length < 6 + said)
+        wanted = CLOSED;
+    else
+        wanted = is_repeated(&LIKE, stream + 6, said, &instance_length) ? LAST : OTHER;
+    outcome ended = take_repeated(in, &LIKE, &body, &instance_length);
+    if (ended == MORE) {
+        in->only_here = false;
+        ended = take_repeated(in, &LIKE, &body, &instance_length);
+    }
+    require(ended == wanted);
+    require(in->start <= in->end && in->end <= in->size);
+    if (ended == CLOSED)
+        return;
+    size_t taken = 0, data_length;
+    if (ended == LAST) {
+        require(body == said && memcmp(in->buffer + in->start - body, stream + 6, body) == 0);
+        require(instance_length <= LONGEST_UID && 36 + instance_length <= body);
+        taken = 6 + said;
+        const uint8_t *data = take_small(in, &data_length);
+        if (data) {
+            require(data_length <= in->room && is_fragment(in, stream + taken));
+            require(data_length == big_endian(stream + taken + 2) - LENGTH_BYTES);
+            require(stream[taken + 11] & IS_LAST);
+            require(memcmp(data, stream + taken + HEADER_BYTES, data_length) == 0);
+            taken += HEADER_BYTES + data_length;
+        }
+    }
+    check_rest(in, stream + taken, length - taken);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 {
     int ends[2];
     static uint8_t stream[MOST_STREAM];
     if (size < CHOICE_BYTES)
         return 0;
+    const bool asks = input[7] & 1;
+    const size_t begun = asks ? append_request(stream, input + CHOICE_BYTES - 4) : 0;
     const size_t length =
-        make_stream(stream, input + CHOICE_BYTES, size - CHOICE_BYTES, input[6]);
+        make_stream(stream, begun, input + CHOICE_BYTES, size - CHOICE_BYTES, input[6]);
     require(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
     require(length == 0 || write(ends[1], stream, length) == (ssize_t)length);
     shutdown(ends[1], SHUT_WR);
@@ -133,21 +218,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     require(before == 0 || recv(in.fd, in.buffer, before, 0) == (ssize_t)before);
     in.end = before;
 
-    size_t filled, taken;
-    outcome wanted = read_plainly(&in, stream, length, expected, &filled, &taken);
     in.only_here = input[5] & 1;
-    outcome ended = take_fragments(&in);
-    if (ended == MORE) {
-        in.only_here = false;
-        ended = take_fragments(&in);
-    }
-    require(ended == wanted);
-    require(in.start <= in.end && in.end <= in.size && in.filled <= in.room);
-    require(in.filled >= filled && memcmp(in.target, expected, filled) == 0);
-    if (ended != CLOSED) {
-        require(in.filled == filled);
-        check_rest(&in, stream + taken, length - taken);
-    }
+    if (asks)
+        check_repeated(&in, stream, length);
+    else
+        check_fragments(&in, stream, length, expected);
     free(in.buffer);
     free(in.target);
     free(expected);

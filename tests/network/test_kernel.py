@@ -374,7 +374,8 @@ def like(repeated, body: bytes, found: repetition.Pattern) -> object:
 @pytest.mark.parametrize("instance", [b"1.2.3", b"1.2.34", b"9", b"1." * 31 + b"12", b"1.0.01"])
 def test_request_like_the_last_one(repeated, message_id: int, instance: bytes) -> None:
     encoded = store_rq(message_id, sop_instance=instance)
-    assert like(repeated, pdv(CONTEXT, 3, encoded), pattern()) == (message_id, instance.decode())
+    expected = encoded, message_id, instance.decode()
+    assert like(repeated, pdv(CONTEXT, 3, encoded), pattern()) == expected
 
 
 def changed(body: bytes, at: int, value: bytes) -> bytes:
@@ -414,6 +415,98 @@ def test_what_is_not_like_the_last_one_is_judged_anew(repeated, name: str) -> No
     assert like(repeated, NOT_LIKE_IT[name], pattern()) is None
 
 
+def a_store(data: bytes, flags: int = 2) -> bytes:
+    return p_data(REQUEST) + p_data(pdv(CONTEXT, flags, data))
+
+
+ASKED = (REQUEST[6:], 9, "1.2.34")
+
+
+@pytest.mark.parametrize("size", [0, 1, 9000, 16_000])
+def test_a_small_store_is_taken_at_once(size: int) -> None:
+    data = bytes(index % 251 for index in range(size))
+    with reader(KERNEL, Limits()) as (it, peer):
+        it._grow()
+        peer.sendall(a_store(data) * 3 + RELEASE_RQ)
+        it._gather(3 * len(a_store(data)), None)
+        for _ in range(3):
+            assert it.take_store(pattern(), time.monotonic() + 5) == (ASKED, data)
+        assert it.take_store(pattern(), time.monotonic() + 5) is None
+        assert it.read(time.monotonic() + 5)[0] == 5
+
+
+@pytest.mark.parametrize(
+    ("data_set", "length"),
+    [
+        (fragments(60_000, 4000, 2), 60_000),
+        (p_data(pdv(CONTEXT, 0, b"ab")) + p_data(pdv(CONTEXT, 2, b"cd")), 4),
+        (p_data(pdv(CONTEXT, 2, bytes(4000))), 4000),
+    ],
+    ids=["many fragments", "two", "more than an instance may have"],
+)
+def test_what_is_no_small_data_set_is_left_to_be_taken(data_set: bytes, length: int) -> None:
+    limits = Limits(max_pdu=4096, instance_bytes=3999)
+    with reader(KERNEL, limits) as (it, peer):
+        peer.sendall(p_data(REQUEST) + data_set)
+        assert it.take_store(pattern(), time.monotonic() + 5) == (ASKED, None)
+        memory = Memory(60_000)
+        assert it.take_fragments(CONTEXT, memory, 5)
+        assert memory.filled == length
+
+
+@pytest.mark.parametrize("step", [1, 5, 11, 12, 13, 100])
+def test_a_request_in_pieces_is_known(step: int) -> None:
+    with reader(KERNEL) as (it, peer):
+
+        def send() -> None:
+            whole = p_data(REQUEST)
+            for start in range(0, len(whole), step):
+                peer.sendall(whole[start : start + step])
+                time.sleep(0.0005)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        assert it.take_store(pattern(), time.monotonic() + 5) == (ASKED, None)
+        thread.join()
+
+
+@pytest.mark.parametrize("name", NOT_LIKE_IT)
+def test_what_is_not_like_it_is_left_to_be_read(name: str) -> None:
+    other = p_data(NOT_LIKE_IT[name])
+    with reader(KERNEL) as (it, peer):
+        peer.sendall(other + RELEASE_RQ)
+        assert it.take_store(pattern(), time.monotonic() + 5) is None
+        assert it._gather(len(other + RELEASE_RQ), None) is None
+        assert bytes(it._buffer[it._start : it._end]) == other + RELEASE_RQ
+
+
+@pytest.mark.parametrize("other", [RELEASE_RQ, b"GET / HTTP/1.1\r\n\r\n", pdu(4, bytes(5))])
+def test_another_pdu_is_left_to_be_read(other: bytes) -> None:
+    with reader(KERNEL) as (it, peer):
+        peer.sendall(other)
+        assert it.take_store(pattern(), time.monotonic() + 5) is None
+        assert bytes(it._buffer[it._start : it._end]) == other
+
+
+def test_a_request_that_does_not_come_or_does_not_end() -> None:
+    with reader(KERNEL, SHORT) as (it, peer):
+        with pytest.raises(TimeoutError):
+            it.take_store(pattern(), time.monotonic() + 0.1)
+        peer.sendall(p_data(REQUEST)[:-1])
+        with pytest.raises(InvalidPDU, match="in its time"):
+            it.take_store(pattern(), time.monotonic() + 5)
+        peer.shutdown(socket.SHUT_WR)
+        with pytest.raises(ConnectionClosed):
+            it.take_store(pattern(), time.monotonic() + 5)
+
+
+def test_without_the_kernel_no_store_is_taken_so() -> None:
+    with reader(None) as (it, peer):
+        peer.sendall(a_store(b"ab"))
+        assert it.take_store(pattern(), time.monotonic() + 5) is None
+        assert it.read(time.monotonic() + 5)[1] == REQUEST
+
+
 @settings(max_examples=500, deadline=None)
 @given(st.integers(0, len(REQUEST) - 1), st.binary(min_size=1, max_size=4), st.integers(0, 8))
 def test_kernel_and_python_see_the_same_likeness(at: int, value: bytes, cut: int) -> None:
@@ -424,8 +517,8 @@ def test_kernel_and_python_see_the_same_likeness(at: int, value: bytes, cut: int
     assert like(repetition.repeated, body, found) == expected
     if expected is not None:
         assert command_set.decode(body[6:]) == found.command | {
-            "MessageID": expected[0],
-            "AffectedSOPInstanceUID": expected[1],
+            "MessageID": expected[1],
+            "AffectedSOPInstanceUID": expected[2],
         }
 
 
@@ -433,6 +526,10 @@ def test_offsets_that_do_not_fit_are_refused() -> None:
     for message_id_at, instance_at in [(17, 90), (40, 45), (40, 1000), (-1, 90)]:
         with pytest.raises(ValueError, match="do not fit"):
             KERNEL.repeated(REQUEST, REQUEST, message_id_at, instance_at)
+        with pytest.raises(ValueError, match="do not fit"):
+            KERNEL.take_store(
+                -1, bytearray(100), 0, 0, REQUEST, message_id_at, instance_at, 9, 9, 1.0, 1.0, 1.0
+            )
 
 
 def test_no_pattern_where_the_instance_is_not_last_or_something_is_there_twice() -> None:
