@@ -9,9 +9,9 @@
      - every wait has a deadline: `idle_seconds` for a PDU to begin, and for the whole of it what
        Limits.pdu_deadline allows, so that a peer gains nothing by sending a byte now and then.
 
-   PDUs mostly have the length of the one before. So the rest of a fragment is read together with
-   the headers and fragments that should follow, each straight into its place, with one system
-   call; where the guess was wrong the bytes are put back in order into `buffer`.
+   PDUs mostly have the length of the one before, but for the last. So the rest of a fragment is read
+   together with the headers and fragments that should follow, each straight into its place, with
+   one system call; where the guess was wrong the bytes are put back in order into `buffer`.
 
    Invariants: start <= end <= size, filled <= room, MOST_AHEAD guesses and what they hold fit into
    `buffer`. pdu_reader.py has the same in Python, for TLS and where there is no compiler; both pass the
@@ -169,6 +169,15 @@ static bool is_fragment(const intake *in, const uint8_t *header)
            !(header[11] & IS_COMMAND);
 }
 
+/* Tell whether `header` is what was guessed to come after `before`, the header of a fragment of
+   `payload` bytes: the same, or the last one of the data set in what was meant for the same. */
+static bool is_next(const intake *in, const uint8_t *before, const uint8_t *header, size_t payload)
+{
+    return memcmp(header, before, HEADER_BYTES) == 0 ||
+           (is_fragment(in, header) && header[11] & IS_LAST &&
+            big_endian(header + 2) - LENGTH_BYTES <= payload);
+}
+
 /* Put what was read on a guess, `count` bytes from the header at `index` on, into the buffer. */
 static void put_back(intake *in, struct iovec *parts, size_t index, size_t count)
 {
@@ -181,19 +190,20 @@ static void put_back(intake *in, struct iovec *parts, size_t index, size_t count
     }
 }
 
-/* Read the last `rest` bytes of a fragment of `payload` bytes, and what should come after it.
+/* Read the last `rest` bytes of a fragment of `payload` bytes, and what should come after it: others
+   like it, and then the last one, which may be shorter.
 
-   Ends between two PDUs, with the buffer holding what was read of the next. */
-static outcome receive_rest(intake *in, const uint8_t *header, size_t payload, size_t rest)
+   Ends between two PDUs, with the buffer holding what was read of the next; `header` is then that of
+   the last fragment taken. */
+static outcome receive_rest(intake *in, uint8_t *header, size_t payload, size_t rest)
 {
-    uint8_t model[HEADER_BYTES], headers[MOST_AHEAD][HEADER_BYTES];
+    uint8_t headers[MOST_AHEAD][HEADER_BYTES];
     struct iovec parts[1 + 2 * MOST_AHEAD];
     const size_t stride = HEADER_BYTES + payload;
-    memcpy(model, header, HEADER_BYTES);
     in->start = in->end = 0;
     while (rest) {
         size_t ahead = 0, got, part = 1;
-        if (!(model[11] & IS_LAST) && payload) {
+        if (!(header[11] & IS_LAST) && payload) {
             ahead = (in->room - in->filled - rest) / payload;
             if (ahead > in->size / stride)
                 ahead = in->size / stride;
@@ -219,16 +229,26 @@ static outcome receive_rest(intake *in, const uint8_t *header, size_t payload, s
         rest = 0;
         in->deadline = 0;
         while (got) {
-            if (got < HEADER_BYTES || memcmp(headers[part / 2], model, HEADER_BYTES) != 0) {
+            const uint8_t *next = headers[part / 2];
+            if (got < HEADER_BYTES || !is_next(in, header, next, payload)) {
                 put_back(in, parts, part, got);
                 return OTHER;
             }
+            memcpy(header, next, HEADER_BYTES);
+            payload = big_endian(header + 2) - LENGTH_BYTES;
             got -= HEADER_BYTES;
             size_t here = got < payload ? got : payload;
             in->filled += here;
             rest = payload - here;
             got -= here;
             part += 2;
+            if (got && header[11] & IS_LAST) {
+                /* It was shorter than its part, or equal: what follows is of another PDU. */
+                parts[part - 1].iov_base = (uint8_t *)parts[part - 1].iov_base + here;
+                parts[part - 1].iov_len -= here;
+                put_back(in, parts, part - 1, got);
+                return OTHER;
+            }
         }
     }
     return OTHER;
@@ -243,10 +263,10 @@ static outcome take_fragments(intake *in)
         outcome read = gather_header(in);
         if (read != OTHER)
             return read;
-        const uint8_t *header = in->buffer + in->start;
-        if (in->end - in->start < HEADER_BYTES || !is_fragment(in, header))
+        uint8_t header[HEADER_BYTES];
+        if (in->end - in->start < HEADER_BYTES || !is_fragment(in, in->buffer + in->start))
             return OTHER;
-        const bool is_last = header[11] & IS_LAST;
+        memcpy(header, in->buffer + in->start, HEADER_BYTES);
         const size_t payload = big_endian(header + 2) - LENGTH_BYTES;
         if (payload > in->room - in->filled)
             return FULL;
@@ -257,7 +277,7 @@ static outcome take_fragments(intake *in)
         size_t here = in->end - in->start - HEADER_BYTES;
         if (here > payload)
             here = payload;
-        memcpy(in->target + in->filled, header + HEADER_BYTES, here);
+        memcpy(in->target + in->filled, in->buffer + in->start + HEADER_BYTES, here);
         in->filled += here;
         if (here < payload) {
             read = receive_rest(in, header, payload, payload - here);
@@ -267,7 +287,7 @@ static outcome take_fragments(intake *in)
             in->start += HEADER_BYTES + payload;
             in->deadline = 0;
         }
-        if (is_last)
+        if (header[11] & IS_LAST)
             return LAST;
     }
 }
