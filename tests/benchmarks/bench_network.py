@@ -165,7 +165,10 @@ RECEIVERS = {"ours": ours, "dcmtk": dcmtk, "one process of ours": one_of_ours}
 
 def processor_seconds(process: int) -> float:
     """Return what a process and its children have used, those that have ended too."""
-    living = sum(time.clock_gettime((~one << 3) | 2) for one in (process, *_children(process)))
+    living = 0.0
+    for one in (process, *_children(process)):
+        with contextlib.suppress(OSError):  # it has just ended
+            living += time.clock_gettime((~one << 3) | 2)
     fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
     return living + (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
