@@ -92,6 +92,7 @@ def test_an_interruption_ends_with_130(tmp_path):
         port = silent.getsockname()[1]
         command = [sys.executable, "-m", "node", "echo", f"PACS@127.0.0.1:{port}"]
         with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-            silent.accept()
-            process.send_signal(signal.SIGINT)
-            assert process.wait(peers.PATIENCE) == 130
+            accepted, _ = silent.accept()
+            with accepted:
+                process.send_signal(signal.SIGINT)
+                assert process.wait(peers.PATIENCE) == 130
