@@ -111,6 +111,12 @@ class Census:
                 self._give_back(self._field)
                 self._field = None
 
+    def close(self) -> None:
+        """Use the file no more, which may be closed now; what still ends here counts for nobody."""
+        self.leave()
+        with self._lock:
+            self._places = None
+
     def _tell(self) -> None:
         self._write(self._count + 1)
 

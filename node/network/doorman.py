@@ -46,7 +46,7 @@ _PAUSE_SECONDS: Final = 0.1
 _DEFERENCE_SECONDS: Final = 0.001
 _MOST_DEFERENCES: Final = 4
 #: One that does not take it is not deferred to again for so long.
-_PRECEDENCE_SECONDS: Final = 0.04
+_PRECEDENCE_SECONDS: Final = 0.01
 _WATCHED: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -220,7 +220,12 @@ class Doorman:
         self._host.visitor_came()
         self._look_at(visitor)  # the request may have come with the connection
         if self._visitors.get(descriptor) is visitor:
-            self._epoll.register(sock, _WATCHED)
+            try:
+                self._epoll.register(sock, _WATCHED)
+            except OSError:
+                # What nobody watches would never be let in.
+                self._refusals.note("no descriptor left", visitor.address[0])
+                self._dismiss(visitor)
 
     def _look_at(self, visitor: Visitor) -> None:
         """Decide what to do with a connection on which something happened."""
@@ -274,15 +279,16 @@ class Doorman:
 
     def _answer(self, visitor: Visitor, pdu: bytes) -> None:
         """Send the last PDU, then wait a little for the peer to close (Sta13)."""
+        descriptor = visitor.sock.fileno()
         visitor.leaving = True
         visitor.deadline = time.monotonic() + self._limits.refuse_seconds
         try:
             visitor.say_last(pdu)
-            self._leaving[visitor.sock.fileno()] = visitor
-            self._epoll.register(visitor.sock, _WATCHED)
+            self._leaving[descriptor] = visitor
+            self._epoll.register(descriptor, _WATCHED)
         except OSError:
+            self._leaving.pop(descriptor, None)
             visitor.sock.close()
-            self._leaving.pop(visitor.sock.fileno(), None)
 
     def _close_overdue(self) -> None:
         now = time.monotonic()

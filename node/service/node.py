@@ -80,10 +80,10 @@ class Node:
             doors = Doors.open(self.settings, {})
             started.callback(doors.close)
             addresses = doors.addresses
+            started.callback(self._receiver.stop, self._stop_drain_seconds)
             self._receiver.start(doors)
             self.address = addresses[0][:2]
             self.tls_address = next((where[:2] for where in addresses if where[2]), None)
-            started.callback(self._receiver.stop, self._stop_drain_seconds)
             self._started = started.pop_all()
         return self
 

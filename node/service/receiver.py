@@ -174,12 +174,16 @@ class Receiver:
     def stop(self, seconds: float) -> None:
         """Reject new associations, let those that run end within `seconds`, then abort them."""
         end = time.monotonic() + seconds
+        if self._census is not None:
+            self._census.leave()
         for server in self._servers:
             server.reject()
         for server in self._servers:
             server.drain(max(0.0, end - time.monotonic()))
             server.shutdown()
             server.server_close()
+        if self._census is not None:
+            self._census.close()
         if self._relay is not None:
             self._relay.close()
         self._spool.close()

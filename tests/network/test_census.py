@@ -120,3 +120,18 @@ def test_without_others_nobody_has_less_to_do() -> None:
     census = Census(LIMITS)
     assert census.take("a")
     assert not census.others_have_fewer(over=0)
+
+
+def test_a_closed_census_leaves_its_file_alone() -> None:
+    """It may be closed by then, and its descriptor be another file's."""
+    places = os.memfd_create("places")
+    census = Census(LIMITS, places)
+    assert census.take("a")
+    census.visitor_came()
+    census.close()
+    os.ftruncate(places, 0)
+    census.visitor_went()
+    assert os.fstat(places).st_size == 0
+    os.close(places)
+    census.ended("a")
+    assert census.take("b")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import select
 import socket
 import ssl
 import subprocess
@@ -17,6 +19,7 @@ from network.peers import wait_until
 from network.raw_peer import (
     RELEASE_RQ,
     RawPeer,
+    abort,
     associate_rq,
     echo_rq,
     message,
@@ -300,11 +303,34 @@ def test_associations_spread_over_the_processes_on_one_socket(at_once: bool) -> 
         if at_once:
             for peer in peers:
                 ask(peer)
-    # Half of them each where both processes have a core; some at least where they have to wait.
     assert len(answers) == 8
-    assert min(answers.count(status(number)) for number in (1, 2)) >= 2
+    # Half of them each where both processes have a core; one at least where they have to wait.
+    assert set(answers) == {status(1), status(2)}
     listening.close()
     os.close(shared[1])
+
+
+def test_a_connection_is_left_to_a_process_with_less_to_do(serve, monkeypatch) -> None:
+    listening = socket.create_server(("127.0.0.1", 0), backlog=64)
+    server = serve(address=listening.dup())
+    taken = []
+
+    def others_have_fewer(over: int) -> bool:
+        if asked.wait(0) and not taken:
+            taken.append(listening.accept()[0])
+        asked.set()
+        return not taken
+
+    asked = threading.Event()
+    monkeypatch.setattr(server._census, "others_have_fewer", others_have_fewer)
+    with RawPeer(listening.getsockname()) as peer:
+        wait_until(lambda: taken, "taken by another")
+        peer.send([associate_rq()])
+        assert taken[0].recv(1) == b"\1"
+        assert server._doorman.accepted == 0
+        taken[0].close()
+    echo_works(server)
+    listening.close()
 
 
 def test_what_a_process_with_less_to_do_does_not_take_is_taken(serve, monkeypatch) -> None:
@@ -316,6 +342,37 @@ def test_what_a_process_with_less_to_do_does_not_take_is_taken(serve, monkeypatc
     for _ in range(5):
         echo_works(server)
     assert asked
+
+
+class Full:
+    """An epoll that watches what it watches, and nothing more."""
+
+    def __init__(self, epoll: select.epoll) -> None:
+        self._epoll = epoll
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._epoll, name)
+
+    def register(self, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "no watch left")
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n\r\n"], ids=["nothing", "nonsense"])
+def test_a_connection_that_cannot_be_watched_is_closed_and_the_door_stays_open(
+    serve, said: bytes
+) -> None:
+    server = serve()
+    echo_works(server)
+    doorman = server._doorman
+    epoll = doorman._epoll
+    doorman._epoll = Full(epoll)
+    with RawPeer(server.address) as peer:
+        with contextlib.suppress(OSError):
+            peer.send([said])
+        assert peer.receive() in ("closed", abort(0, 0))
+    doorman._epoll = epoll
+    echo_works(server)
+    assert server.waiting == 0
 
 
 # -- ending ----------------------------------------------------------------------------------------
