@@ -370,6 +370,8 @@ static outcome take_repeated(intake *in, const pattern *like, size_t *length,
         in->end -= in->start;
         in->start = 0;
     }
+    if (in->deadline != 0) /* so far that of a header */
+        in->deadline += (double)*length / in->bytes_per_second;
     while (in->end - in->start < 6 + *length) {
         size_t got;
         struct iovec part = {in->buffer + in->end, in->start + 6 + *length - in->end};

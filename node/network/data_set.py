@@ -40,6 +40,12 @@ class TooMuch(Exception):
     """A refused data set went on beyond `discard_bytes`; the association must be given up."""
 
 
+def in_memory_bytes(limits: Limits, spill: Path | None) -> int:
+    """Return how long a data set may be that stays in memory."""
+    most = limits.instance_bytes
+    return min(limits.memory_bytes, most) if spill is not None else most
+
+
 class ReceivedData:
     """The encoded data set of one received instance, valid until `close`.
 
@@ -130,8 +136,7 @@ class Assembly:
         self._limits = limits
         self._spill = spill
         self._pool = pool
-        most = limits.instance_bytes
-        self._in_memory = min(limits.memory_bytes, most) if spill is not None else most
+        self._in_memory = in_memory_bytes(limits, spill)
         self._take_block(0)
         self._path: Path | None = None
         self._descriptor = -1

@@ -23,7 +23,7 @@ from pynetdicom.dimse_primitives import C_CANCEL, N_EVENT_REPORT
 from node.errors import InstanceRefused
 from node.network import command_set
 from node.network.command_set import Command
-from node.network.data_set import Assembly, ReceivedData, TooMuch
+from node.network.data_set import Assembly, ReceivedData, TooMuch, in_memory_bytes
 from node.network.indications import DataTransfer, Mailbox
 from node.network.message_sender import LARGEST_PDU, MessageSender
 from node.network.messages import (
@@ -162,7 +162,8 @@ class MessageProvider(MessageSender):
         pattern = self._pattern
         if pattern is None or self._message is not None or self._command:
             return False
-        found = reader.take_store(pattern, begin_by)
+        room = in_memory_bytes(self._limits, self._assoc.spill)
+        found = reader.take_store(pattern, room, begin_by)
         if found is None:
             return False
         request, data = found

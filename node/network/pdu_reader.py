@@ -152,9 +152,10 @@ class PDUReader:
         return pdu_type, self._body(length, deadline)
 
     def take_store(
-        self, pattern: Pattern, begin_by: float | None
+        self, pattern: Pattern, room: int, begin_by: float | None
     ) -> tuple[Repeated, bytes | None] | None:
-        """Take the PDU of a C-STORE-RQ like `pattern`, and its data set if that has come with it.
+        """Take the PDU of a C-STORE-RQ like `pattern`, and its data set if that has come with it
+        and is not longer than `room`.
 
         None before anything else, which is left to be read, and where there is no kernel.
         """
@@ -169,7 +170,7 @@ class PDUReader:
             pattern.body,
             pattern.message_id_at,
             pattern.instance_at,
-            limits.instance_bytes,
+            room,
             limits.max_pdu + _SLACK_BYTES,
             math.inf if begin_by is None else begin_by - time.monotonic(),
             limits.pdu_seconds,

@@ -109,6 +109,8 @@ STREAMS = {
     "of one byte": fragments(300, 1, 2),
     "an empty one": p_data(pdv(CONTEXT, 0, b"")) + p_data(pdv(CONTEXT, 2, b"")),
     "two data sets": fragments(9000, 1000, 2) + fragments(9000, 1000, 2),
+    "a short last one, then another data set": fragments(8500, 1000, 2) + fragments(8500, 1000, 2),
+    "a last one that is longer": fragments(8000, 1000, 0) + fragments(3000, 3000, 2),
     "another PDU after": fragments(9000, 1000, 2) + RELEASE_RQ,
     "another PDU between": fragments(8000, 1000, 0) + RELEASE_RQ + fragments(8000, 1000, 2),
     "two PDVs in one PDU": fragments(8000, 1000, 0)
@@ -430,8 +432,8 @@ def test_a_small_store_is_taken_at_once(size: int) -> None:
         peer.sendall(a_store(data) * 3 + RELEASE_RQ)
         it._gather(3 * len(a_store(data)), None)
         for _ in range(3):
-            assert it.take_store(pattern(), time.monotonic() + 5) == (ASKED, data)
-        assert it.take_store(pattern(), time.monotonic() + 5) is None
+            assert it.take_store(pattern(), 16_000, time.monotonic() + 5) == (ASKED, data)
+        assert it.take_store(pattern(), 16_000, time.monotonic() + 5) is None
         assert it.read(time.monotonic() + 5)[0] == 5
 
 
@@ -442,13 +444,12 @@ def test_a_small_store_is_taken_at_once(size: int) -> None:
         (p_data(pdv(CONTEXT, 0, b"ab")) + p_data(pdv(CONTEXT, 2, b"cd")), 4),
         (p_data(pdv(CONTEXT, 2, bytes(4000))), 4000),
     ],
-    ids=["many fragments", "two", "more than an instance may have"],
+    ids=["many fragments", "two", "more than there is room"],
 )
 def test_what_is_no_small_data_set_is_left_to_be_taken(data_set: bytes, length: int) -> None:
-    limits = Limits(max_pdu=4096, instance_bytes=3999)
-    with reader(KERNEL, limits) as (it, peer):
+    with reader(KERNEL) as (it, peer):
         peer.sendall(p_data(REQUEST) + data_set)
-        assert it.take_store(pattern(), time.monotonic() + 5) == (ASKED, None)
+        assert it.take_store(pattern(), 3999, time.monotonic() + 5) == (ASKED, None)
         memory = Memory(60_000)
         assert it.take_fragments(CONTEXT, memory, 5)
         assert memory.filled == length
@@ -466,7 +467,7 @@ def test_a_request_in_pieces_is_known(step: int) -> None:
 
         thread = threading.Thread(target=send)
         thread.start()
-        assert it.take_store(pattern(), time.monotonic() + 5) == (ASKED, None)
+        assert it.take_store(pattern(), 16_000, time.monotonic() + 5) == (ASKED, None)
         thread.join()
 
 
@@ -475,7 +476,7 @@ def test_what_is_not_like_it_is_left_to_be_read(name: str) -> None:
     other = p_data(NOT_LIKE_IT[name])
     with reader(KERNEL) as (it, peer):
         peer.sendall(other + RELEASE_RQ)
-        assert it.take_store(pattern(), time.monotonic() + 5) is None
+        assert it.take_store(pattern(), 16_000, time.monotonic() + 5) is None
         assert it._gather(len(other + RELEASE_RQ), None) is None
         assert bytes(it._buffer[it._start : it._end]) == other + RELEASE_RQ
 
@@ -484,26 +485,44 @@ def test_what_is_not_like_it_is_left_to_be_read(name: str) -> None:
 def test_another_pdu_is_left_to_be_read(other: bytes) -> None:
     with reader(KERNEL) as (it, peer):
         peer.sendall(other)
-        assert it.take_store(pattern(), time.monotonic() + 5) is None
+        assert it.take_store(pattern(), 16_000, time.monotonic() + 5) is None
         assert bytes(it._buffer[it._start : it._end]) == other
 
 
 def test_a_request_that_does_not_come_or_does_not_end() -> None:
     with reader(KERNEL, SHORT) as (it, peer):
         with pytest.raises(TimeoutError):
-            it.take_store(pattern(), time.monotonic() + 0.1)
+            it.take_store(pattern(), 16_000, time.monotonic() + 0.1)
         peer.sendall(p_data(REQUEST)[:-1])
         with pytest.raises(InvalidPDU, match="in its time"):
-            it.take_store(pattern(), time.monotonic() + 5)
+            it.take_store(pattern(), 16_000, time.monotonic() + 5)
         peer.shutdown(socket.SHUT_WR)
         with pytest.raises(ConnectionClosed):
-            it.take_store(pattern(), time.monotonic() + 5)
+            it.take_store(pattern(), 16_000, time.monotonic() + 5)
+
+
+def test_a_request_that_comes_slowly_has_the_time_of_its_length() -> None:
+    slow = Limits(pdu_seconds=0.2, pdu_bytes_per_second=100)
+    whole = p_data(REQUEST)
+    with reader(KERNEL, slow) as (it, peer):
+
+        def send() -> None:
+            peer.sendall(whole[:8])
+            time.sleep(0.25)
+            peer.sendall(whole[8:20])
+            time.sleep(0.5)
+            peer.sendall(whole[20:])
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        assert it.take_store(pattern(), 16_000, time.monotonic() + 5) == (ASKED, None)
+        thread.join()
 
 
 def test_without_the_kernel_no_store_is_taken_so() -> None:
     with reader(None) as (it, peer):
         peer.sendall(a_store(b"ab"))
-        assert it.take_store(pattern(), time.monotonic() + 5) is None
+        assert it.take_store(pattern(), 16_000, time.monotonic() + 5) is None
         assert it.read(time.monotonic() + 5)[1] == REQUEST
 
 

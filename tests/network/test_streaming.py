@@ -19,6 +19,7 @@ from network.raw_peer import (
     RawPeer,
     associate_rq,
     command_set,
+    message,
     p_data,
     pdu,
     pdv,
@@ -242,6 +243,23 @@ def test_spill_folder_that_is_not_there_is_answered(serve, tmp_path) -> None:
     assoc = reach(serve(lambda event: 0x0000, spill=tmp_path / "missing").address)
     assert send(assoc, [bytes(4 * MIB)]).status == 0xA700
     assoc.release()
+
+
+def test_what_is_larger_than_memory_may_hold_is_spilled_however_it_comes(serve, received) -> None:
+    """Also where it has come whole with a request like the last one."""
+    server = serve(received.store, Limits(memory_bytes=3000, idle_seconds=10))
+    sizes = [100, 3000, 3002, 9000, 2, 3002] * 5
+    stream = b"".join(
+        message(1, store_rq(number, sop_instance=f"1.2.{number}".encode()), bytes(size))
+        for number, size in enumerate(sizes)
+    )
+    with RawPeer(server.address) as peer:
+        peer.send([associate_rq()])
+        assert peer.receive() == "A-ASSOCIATE-AC"
+        peer.send([stream])
+        assert [peer.receive() for _ in sizes] == [status(0)] * len(sizes)
+    assert [size for size, _, _ in received] == sizes
+    assert [path is not None for _, _, path in received] == [size > 3000 for size in sizes]
 
 
 def test_view_that_a_handler_kept_never_shows_another_instance(serve) -> None:
