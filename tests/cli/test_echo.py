@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import peers
 import pytest
@@ -91,7 +92,9 @@ def test_an_interruption_ends_with_130(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         command = [sys.executable, "-m", "node", "echo", f"PACS@127.0.0.1:{port}"]
-        with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        # Whoever runs the tests in the background ignores SIGINT, and so would the command.
+        obey = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        with subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=obey) as process:
             accepted, _ = silent.accept()
             with accepted:
                 process.send_signal(signal.SIGINT)
