@@ -143,6 +143,15 @@ def one_page_of_noise(path: Path) -> None:
     path.write_bytes(content)
 
 
+def a_key_that_leads_to_no_row(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    # Before the text of a key, the last in the file: the type of its rowid, "1" (SQLite 2.1).
+    at = content.rindex(b"pacs") - 1
+    assert content[at] == 9
+    content[at] = 8
+    path.write_bytes(content)
+
+
 def truncated(path: Path) -> None:
     os.truncate(path, path.stat().st_size - 4096)
 
@@ -234,6 +243,7 @@ def larger_than_any(path: Path) -> None:
 WRONG: dict[str, Callable[[Path], None]] = {
     "random bytes": random_bytes,
     "one page of noise": one_page_of_noise,
+    "a key that leads to no row": a_key_that_leads_to_no_row,
     "truncated by a page": truncated,
     "cut to some bytes": cut_to_some_bytes,
     "another format": another_format,
@@ -284,6 +294,21 @@ def test_what_is_wrong_at_the_start_is_made_anew_from_the_reasons(
     assert len(said) == (case != "missing")
     kept = list(spool.root.glob(f"{NAME}.*/kept.txt"))
     assert len(kept) == (case == "a folder with something")
+
+
+def test_a_key_that_leads_to_the_row_of_another_is_seen(spool: Spool) -> None:
+    """It could be read; but who then forgot the one would have forgotten the other."""
+    opened = Index(spool.root)
+    opened.apply({("pacs", name): tried(name) for name in ("a.dcm", "b.dcm")})
+    opened.close()
+    path = spool.root / NAME
+    content = bytearray(path.read_bytes())
+    at = content.rindex(b"pacsb.dcm") - 1
+    assert content[at] == 1  # the type of its rowid: a byte, here 2 (SQLite 2.1)
+    content[at] = 9  # the type of "1"
+    path.write_bytes(content)
+    with pytest.raises(Unusable, match="damaged"):
+        Index(spool.root)
 
 
 @pytest.mark.parametrize("case", WRONG)
