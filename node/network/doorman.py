@@ -134,8 +134,9 @@ class Doorman:
 
     def wake(self) -> None:
         """Let `run` look again."""
-        with contextlib.suppress(OSError):
-            os.eventfd_write(self._wake, 1)
+        if self._wake >= 0:
+            with contextlib.suppress(OSError):
+                os.eventfd_write(self._wake, 1)
 
     # -- the loop ------------------------------------------------------------------------------
 
@@ -318,4 +319,6 @@ class Doorman:
             self._dismiss(visitor)
         self._stop_listening()
         self._epoll.close()
-        os.close(self._wake)
+        # Whoever still wakes us must not write into another file that has its number by then.
+        wake, self._wake = self._wake, -1
+        os.close(wake)

@@ -344,6 +344,21 @@ def test_what_a_process_with_less_to_do_does_not_take_is_taken(serve, monkeypatc
     assert asked
 
 
+def test_a_door_that_is_shut_is_woken_no_more(serve, tmp_path) -> None:
+    """What it was woken by may be another file by then."""
+    server = serve()
+    echo_works(server)
+    woken_by = server._doorman._wake
+    server.shutdown()
+    with contextlib.ExitStack() as stack:
+        opened = -1
+        while opened < woken_by:  # the lowest number that is free is the next
+            other = stack.enter_context((tmp_path / f"{opened}").open("wb"))
+            opened = other.fileno()
+        server.close()
+        assert os.fstat(opened).st_size == 0
+
+
 class Full:
     """An epoll that watches what it watches, and nothing more."""
 
