@@ -156,9 +156,6 @@ def main(arguments: list[str]) -> None:
             going = _may_go_on(asked, REPORT_EVERY)
         if _is_to_leave(asked):
             _finish_in_peace(work, reporter, asked)
-    except Exception:
-        work.leave()  # others go on: who comes now is theirs
-        raise
     finally:
         work.stop()
     reporter.send(work.report())

@@ -70,7 +70,7 @@ class Receiver:
             receive = _telling(stored, receive)
         users = users_of(settings.identity)
         self._scp = StoreSCP(settings.node.ae_title, receive, self, witness, users, narrow)
-        self._census: Census | None = None
+        self._census = Census(limits_of(settings.limits))
         self._servers: list[Server] = []
 
     def admits(
@@ -161,8 +161,7 @@ class Receiver:
 
         Those that were accepted before may still ask for an association.
         """
-        if self._census is not None:
-            self._census.leave()
+        self._census.leave()
         for server in self._servers:
             server.close()
 
@@ -174,16 +173,14 @@ class Receiver:
     def stop(self, seconds: float) -> None:
         """Reject new associations, let those that run end within `seconds`, then abort them."""
         end = time.monotonic() + seconds
-        if self._census is not None:
-            self._census.leave()
+        self._census.leave()
         for server in self._servers:
             server.reject()
         for server in self._servers:
             server.drain(max(0.0, end - time.monotonic()))
             server.shutdown()
             server.server_close()
-        if self._census is not None:
-            self._census.close()
+        self._census.close()
         if self._relay is not None:
             self._relay.close()
         self._spool.close()
