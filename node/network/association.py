@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -86,6 +87,8 @@ class NodeAssociation(WatchedAssociation):
         #: Called once when it is over, whatever ended it: pynetdicom's EVT_CONN_CLOSE is not
         #: triggered where a reset is found on the way.
         self.on_over: Callable[[], None] | None = None
+        #: Takes the connection where the peer, released, is the one to close it.
+        self.see_off: Callable[[socket.socket], None] | None = None
         #: Called in the association's thread as the last thing.
         self.on_end: Callable[[NodeAssociation], None] | None = None
         self._abort_wanted = False

@@ -1,7 +1,6 @@
 """What makes an association of a connection that asked for one, as pynetdicom's servers call it.
 
-The association gets a thread of the server's; where none can be started it does not count, and the
-error goes on to whoever keeps the door.
+What is raised goes on to whoever keeps the door.
 """
 
 from __future__ import annotations
@@ -28,16 +27,12 @@ class AssociationHandler(RequestHandler):
 
     server: Server
 
+    assoc: NodeAssociation
+
     def handle(self) -> None:
-        """Start an association; where its thread cannot start, it does not count."""
-        assoc = self._create_association()
-        evt.trigger(assoc, evt.EVT_CONN_OPEN, {"address": self.client_address})
-        self.server.association_begins(assoc)
-        try:
-            self.server.workers.run(assoc.run_reactor)
-        except BaseException:
-            self.server.association_failed(assoc)
-            raise
+        """Make the association; whoever lets it in runs it."""
+        self.assoc = self._create_association()
+        evt.trigger(self.assoc, evt.EVT_CONN_OPEN, {"address": self.client_address})
 
     def _create_association(self) -> NodeAssociation:
         server = self.server
@@ -46,6 +41,7 @@ class AssociationHandler(RequestHandler):
         )
         assoc._server = server
         assoc.on_end = server.association_ended
+        assoc.see_off = server.see_off
         assoc.peer_address = self.client_address[0]
         # What its thread logs is known by it.
         assoc.name = f"{THREAD_NAME}{assoc.code}"

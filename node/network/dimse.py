@@ -56,12 +56,13 @@ class MessageProvider(MessageSender):
     """The DIMSE half of one association."""
 
     assoc: NodeAssociation
+    msg_queue: Any
 
     def __init__(self, assoc: NodeAssociation) -> None:
         super().__init__(assoc)
         self._cancels: dict[int, C_CANCEL] = {}
         self.message = None
-        self.msg_queue = cast(Any, Mailbox())
+        self.msg_queue = Mailbox()
         self._limits = assoc.limits
         self._command = bytearray()
         self._context_id = 0
@@ -89,7 +90,7 @@ class MessageProvider(MessageSender):
         """Wait for a message; (None, None) if nothing arrives for so long, or something else, or
         it is later than `end` of the monotonic clock.
         """
-        dul, waiting = self._assoc.dul, self.msg_queue.queue
+        dul, waiting = self._assoc.dul, self.msg_queue
         while not waiting:
             now = time.monotonic()
             if end is not None and now >= end:
@@ -97,7 +98,7 @@ class MessageProvider(MessageSender):
             deadline = None if idle_seconds is None else now + idle_seconds
             if end is not None:
                 deadline = end if deadline is None else min(end, deadline)
-            if dul.to_user_queue.queue or not dul.pump(deadline):
+            if dul.to_user_queue or not dul.pump(deadline):
                 return None, None
         message: tuple[int, Any] = waiting.popleft()
         return message

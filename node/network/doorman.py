@@ -9,8 +9,9 @@ The answers given here are those of the state table before there is an associati
 9-10, Sta2), all constant: A-ABORT(0,0) for anything but an A-ASSOCIATE-RQ (AA-1), A-ASSOCIATE-RJ
 when a limit is reached or the node is stopping, close when ARTIM expires (AA-2) or on an A-ABORT.
 
-One thread, `Doorman.run`, owns every connection in here; `wake` and `stop` may be called from any.
-Nothing is raised; how many were turned away for what is counted in `turned_away`.
+`Workers` attend to the door, one thread at a time; who lets an association in goes on with it, and
+another stays. What others may call says so. Nothing is raised; how many were turned away for what
+is counted in `turned_away`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import os
 import select
 import socket
 import struct
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from typing import Any, Final, Protocol
 
 from node.network.first_bytes import arrived, bytes_wanted, has_ended
@@ -31,7 +31,8 @@ from node.network.limits import Limits
 from node.network.pdu_reader import A_ABORT, HEADER, InvalidPDU
 from node.network.ports import as_people_write_it
 from node.network.refusals import Refusals
-from node.network.visitor import Visitor
+from node.network.visitor import Queue, Visitor
+from node.network.workers import Task, Workers
 
 LOGGER = logging.getLogger(__name__)
 
@@ -47,15 +48,20 @@ _DEFERENCE_SECONDS: Final = 0.001
 _MOST_DEFERENCES: Final = 4
 #: One that does not take it is not deferred to again for so long.
 _PRECEDENCE_SECONDS: Final = 0.01
+#: An association that is over: its peer has closed by then, or is watched.
+_LOOK_SECONDS: Final = 0.02
 _WATCHED: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+#: One thread is woken for one that comes; who else has come is told after it was let in.
+_LISTENED_TO: Final = select.EPOLLIN | select.EPOLLET
+_PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Host(Protocol):
     """Whose door it is."""
 
-    def admit(self, sock: socket.socket, address: Any) -> bytes | None:
-        """Take a connection over, or return the PDU that turns it away."""
+    def admit(self, sock: socket.socket, address: Any) -> Task | bytes:
+        """Take a connection over and return its association's task, or what turns it away."""
 
     def visitor_came(self) -> None:
         """Count one more who waits at the door."""
@@ -81,16 +87,17 @@ class Doorman:
         self._limits = limits
         self._secured = secured
         self._host = host
-        # Oldest first: deadlines are in that order, but for those that are leaving.
-        self._visitors: OrderedDict[int, Visitor] = OrderedDict()
-        self._leaving: OrderedDict[int, Visitor] = OrderedDict()
-        self._epoll = select.epoll()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._stopping = False
+        self._visitors = Queue(limits.artim_seconds)
+        self._refused = Queue(limits.refuse_seconds)
+        self._seen_off = Queue(limits.close_seconds)
+        self._queues = (self._visitors, self._refused, self._seen_off)
+        self._workers = Workers(self, f"door {listening.getsockname()[1]}")
+        self._epoll = self._workers.epoll
         self._defer_again = 0.0
         self._accepting = True
-        self._passing_on = 0
         self._accept_again: float | None = None
+        self._just_seen_off: list[Visitor] = []
+        self._look_at_seen_off = 0.0
         self._refusals = Refusals()
         self.accepted = 0
 
@@ -103,67 +110,63 @@ class Doorman:
     def waiting(self) -> int:
         """Return how many connections are at the door, or may still come to it.
 
-        One that is being passed on counts, and until the door is shut so does whoever may slip in:
-        0 after `stop_accepting` means that none will come any more.
+        Until the door is shut whoever may slip in counts: 0 after `stop_accepting` means that none
+        will come any more. Any thread may ask.
         """
-        closing = not self._accepting and self._listening.fileno() >= 0
-        return len(self._visitors) + len(self._leaving) + self._passing_on + closing
+        with self._workers.lock:
+            closing = not self._accepting and self._listening.fileno() >= 0
+            return sum(map(len, self._queues)) + closing
 
-    def run(self) -> None:
-        """Look after the door until `stop`."""
+    @property
+    def is_there(self) -> bool:
+        """Tell whether the door is looked after."""
+        return self._workers.is_waiting
+
+    def start(self) -> None:
+        """Look after the door until `stop`, in threads."""
         self._listening.setblocking(False)
-        self._epoll.register(self._wake, select.EPOLLIN)
-        self._epoll.register(self._listening, select.EPOLLIN)
-        try:
-            while not self._stopping:
-                for descriptor, _ in self._epoll.poll(self._timeout()):
-                    self._attend(descriptor)
-                self._close_overdue()
-        finally:
-            self._close_all()
+        self._epoll.register(self._listening, _LISTENED_TO)
+        self._workers.start()
 
-    def stop(self) -> None:
-        """Let `run` return; connections at the door are closed."""
-        self._stopping = True
-        self.wake()
+    def stop(self, seconds: float) -> None:
+        """Let connections at the door go; returns when that is done. Any thread may call it."""
+        self._workers.stop()
+        self.wait(seconds)
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until the door is looked after no more."""
+        self._workers.ended.wait(seconds)
 
     def stop_accepting(self) -> None:
-        """Leave new connections to other processes on the same socket, or refused."""
+        """Leave new connections to other processes on the same socket, or refused.
+
+        Any thread may call it.
+        """
         self._accepting = False
-        self.wake()
+        self._workers.call()
 
-    def wake(self) -> None:
-        """Let `run` look again."""
-        if self._wake >= 0:
-            with contextlib.suppress(OSError):
-                os.eventfd_write(self._wake, 1)
+    # -- what the threads do here --------------------------------------------------------------
 
-    # -- the loop ------------------------------------------------------------------------------
+    def next_deadline(self) -> float:
+        """Return when somebody or something at the door has waited long enough."""
+        deadline = min(queue.deadline for queue in self._queues)
+        if self._just_seen_off:
+            deadline = min(deadline, self._look_at_seen_off)
+        return deadline if self._accept_again is None else min(deadline, self._accept_again)
 
-    def _timeout(self) -> float:
-        deadlines = [
-            next(iter(group.values())).deadline
-            for group in (self._visitors, self._leaving)
-            if group
-        ]
-        if self._accept_again is not None:
-            deadlines.append(self._accept_again)
-        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else -1
-
-    def _attend(self, descriptor: int) -> None:
-        if descriptor == self._wake:
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._wake)
-            if not self._accepting:
-                self._stop_listening()
-        elif (visitor := self._visitors.get(descriptor)) is not None:
-            self._look_at(visitor)
-        elif (visitor := self._leaving.get(descriptor)) is not None:
-            # What still comes is read, so that the answer is not lost in a reset.
-            if visitor.has_left(self._limits.closing_bytes):
-                self._dismiss(visitor)
-        elif self._listening.fileno() == descriptor:
+    def attend(self, descriptor: int) -> None:
+        """Look at a connection, or let one in."""
+        for queue in self._queues:
+            if (visitor := queue.get(descriptor)) is not None:
+                self._look_at(visitor)
+                return
+        if descriptor == self._listening.fileno():
             self._accept()
+
+    def attend_to_call(self) -> None:
+        """Stop listening, where that is wanted."""
+        if not self._accepting:
+            self._stop_listening()
 
     def _stop_listening(self) -> None:
         if self._listening.fileno() >= 0:
@@ -183,11 +186,18 @@ class Doorman:
         except BlockingIOError:
             return
         except OSError as error:
-            if error.errno in _NO_ROOM:
-                self._make_room()
-            return  # or this one was reset before it was accepted
+            if error.errno not in _NO_ROOM:
+                self._listen()  # this one was reset before it was accepted
+            elif self._makes_room():
+                self._listen()
+            return
+        self._listen()
         self.accepted += 1
         self._receive(sock, as_people_write_it(address))
+
+    def _listen(self) -> None:
+        """Be told of one more who has come, or who comes."""
+        self._epoll.modify(self._listening, _LISTENED_TO)
 
     def _defer(self) -> None:
         """Let a process with less to do come first, for as long as it takes what comes."""
@@ -199,39 +209,54 @@ class Doorman:
             time.sleep(_DEFERENCE_SECONDS)
         self._defer_again = time.monotonic() + _PRECEDENCE_SECONDS
 
-    def _make_room(self) -> None:
+    def _makes_room(self) -> bool:
         """No descriptor is left: the one that has waited longest goes, or nobody enters."""
         self._refusals.note("no descriptor left", "this node")
-        if self._visitors:
-            self._dismiss(next(iter(self._visitors.values())))
-            return
-        self._epoll.modify(self._listening, 0)
+        if (oldest := self._visitors.first or self._seen_off.first) is not None:
+            self._dismiss(oldest)
+            return True
         self._accept_again = time.monotonic() + _PAUSE_SECONDS
+        return False
 
     def _receive(self, sock: socket.socket, address: Any) -> None:
-        sock.setblocking(False)
-        if len(self._visitors) >= self._limits.waiting:
-            # A peer that means it is here for milliseconds: the oldest is the one to go.
-            oldest = next(iter(self._visitors.values()))
-            self._refusals.note("door is full", oldest.address[0])
-            self._dismiss(oldest)
-        visitor = Visitor(sock, address, time.monotonic() + self._limits.artim_seconds)
-        descriptor = sock.fileno()
-        self._visitors[descriptor] = visitor
+        visitor = Visitor(sock, address, self._visitors)
         self._host.visitor_came()
-        self._look_at(visitor)  # the request may have come with the connection
-        if self._visitors.get(descriptor) is visitor:
-            try:
-                self._epoll.register(sock, _WATCHED)
-            except OSError:
-                # What nobody watches would never be let in.
-                self._refusals.note("no descriptor left", visitor.address[0])
-                self._dismiss(visitor)
+        self._let_wait(visitor, self._visitors)
+        self._look_at_visitor(visitor)  # the request may have come with the connection
+        if self._visitors.get(sock.fileno()) is visitor and not self._watch(visitor):
+            # What nobody watches would never be let in.
+            self._refusals.note("no descriptor left", visitor.address[0])
+            self._dismiss(visitor)
+
+    def _let_wait(self, visitor: Visitor, queue: Queue) -> None:
+        """Put a connection into a queue, where the oldest makes room if there is none."""
+        if len(queue) >= self._limits.waiting and (oldest := queue.first) is not None:
+            if queue is self._visitors:
+                # A peer that means it is here for milliseconds.
+                self._refusals.note("door is full", oldest.address[0])
+            self._dismiss(oldest)
+        queue.put(visitor, time.monotonic())
+
+    def _watch(self, visitor: Visitor) -> bool:
+        """Be told of what happens on a connection; False where that cannot be."""
+        try:
+            self._epoll.register(visitor.sock, _WATCHED)
+        except OSError:
+            return False
+        visitor.is_watched = True
+        return True
 
     def _look_at(self, visitor: Visitor) -> None:
         """Decide what to do with a connection on which something happened."""
+        if visitor.queue is self._visitors:
+            self._look_at_visitor(visitor)
+        elif visitor.has_left(self._limits.closing_bytes):
+            # What still came was read, so that the answer is not lost in a reset.
+            self._dismiss(visitor)
+
+    def _look_at_visitor(self, visitor: Visitor) -> None:
         try:
-            head = visitor.sock.recv(HEADER.size, socket.MSG_PEEK)
+            head = visitor.sock.recv(HEADER.size, _PEEK)
         except BlockingIOError:
             return
         except OSError:
@@ -252,21 +277,21 @@ class Doorman:
         self._pass_on(visitor)
 
     def _pass_on(self, visitor: Visitor) -> None:
-        self._passing_on = 1
         try:
             self._forget(visitor)
+            self._workers.make_ready()
             answer = self._host.admit(visitor.sock, visitor.address)
         except Exception:
             LOGGER.exception("cannot start an association")
             answer = LOCAL_LIMIT_EXCEEDED
-        finally:
-            self._passing_on = 0
-        if answer is not None:
-            stopping = answer == TEMPORARY_CONGESTION
-            self._refusals.note(
-                "the node is stopping" if stopping else "association limit", visitor.address[0]
-            )
-            self._answer(visitor, b"" if self._secured else answer)
+        if not isinstance(answer, bytes):
+            self._workers.put(answer)
+            return
+        stopping = answer == TEMPORARY_CONGESTION
+        self._refusals.note(
+            "the node is stopping" if stopping else "association limit", visitor.address[0]
+        )
+        self._answer(visitor, b"" if self._secured else answer)
 
     # -- turning away --------------------------------------------------------------------------
 
@@ -280,45 +305,70 @@ class Doorman:
 
     def _answer(self, visitor: Visitor, pdu: bytes) -> None:
         """Send the last PDU, then wait a little for the peer to close (Sta13)."""
-        descriptor = visitor.sock.fileno()
-        visitor.leaving = True
-        visitor.deadline = time.monotonic() + self._limits.refuse_seconds
         try:
             visitor.say_last(pdu)
-            self._leaving[descriptor] = visitor
-            self._epoll.register(descriptor, _WATCHED)
         except OSError:
-            self._leaving.pop(descriptor, None)
             visitor.sock.close()
+            return
+        self._await_close(visitor, self._refused)
 
-    def _close_overdue(self) -> None:
+    def see_off(self, sock: socket.socket) -> None:
+        """Wait for the peer of an association that is over to close (Sta13); any thread may call.
+
+        Where there is no door any more it is closed now.
+        """
+        with self._workers.lock:
+            if self._workers.ended.is_set():
+                sock.close()
+            else:
+                visitor = Visitor(sock, None, self._seen_off)
+                self._let_wait(visitor, self._seen_off)
+                self._just_seen_off.append(visitor)
+                self._look_at_seen_off = time.monotonic() + _LOOK_SECONDS
+
+    def _await_close(self, visitor: Visitor, queue: Queue) -> None:
+        self._let_wait(visitor, queue)
+        if not self._watch(visitor):
+            self._dismiss(visitor)
+
+    def attend_to_deadlines(self) -> None:
+        """Let those go that have waited long enough; try again to let somebody in."""
         now = time.monotonic()
-        for group in (self._visitors, self._leaving):
-            while group and (visitor := next(iter(group.values()))).deadline <= now:
-                if not visitor.leaving:
+        for queue in self._queues:
+            while (visitor := queue.first) is not None and visitor.deadline <= now:
+                if queue is self._visitors:
                     self._refusals.note("said nothing in time", visitor.address[0])
                 self._dismiss(visitor)
+        if self._just_seen_off:
+            self._look_after_seen_off()
         if self._accept_again is not None and self._accept_again <= now:
             self._accept_again = None
-            self._epoll.modify(self._listening, select.EPOLLIN)
+            self._listen()
+
+    def _look_after_seen_off(self) -> None:
+        """Most have closed at the second look, and were never watched: that wakes nobody."""
+        looked_at, self._just_seen_off = self._just_seen_off, []
+        for visitor in looked_at:
+            if self._seen_off.get(visitor.sock.fileno()) is visitor and (
+                visitor.has_left(self._limits.closing_bytes) or not self._watch(visitor)
+            ):
+                self._dismiss(visitor)
 
     def _dismiss(self, visitor: Visitor) -> None:
         self._forget(visitor)
         visitor.sock.close()
 
     def _forget(self, visitor: Visitor) -> None:
-        descriptor = visitor.sock.fileno()
-        group = self._leaving if visitor.leaving else self._visitors
-        if group.pop(descriptor, None) is not None and group is self._visitors:
+        visitor.queue.remove(visitor)
+        if visitor.queue is self._visitors:
             self._host.visitor_went()
-        with contextlib.suppress(OSError):
-            self._epoll.unregister(descriptor)
+        if visitor.is_watched:
+            visitor.is_watched = False
+            self._epoll.unregister(visitor.sock)
 
-    def _close_all(self) -> None:
-        for visitor in [*self._visitors.values(), *self._leaving.values()]:
-            self._dismiss(visitor)
+    def end(self) -> None:
+        """Close whatever is here."""
+        for queue in self._queues:
+            while (visitor := queue.first) is not None:
+                self._dismiss(visitor)
         self._stop_listening()
-        self._epoll.close()
-        # Whoever still wakes us must not write into another file that has its number by then.
-        wake, self._wake = self._wake, -1
-        os.close(wake)

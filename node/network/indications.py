@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from queue import Empty
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 from pynetdicom.pdu_primitives import A_RELEASE
 
@@ -21,27 +21,40 @@ def like(item: _T) -> _T:
     return mine
 
 
-class Mailbox(Generic[_T]):
+class Mailbox(deque[Any]):
     """What the state table's actions know as a queue, for one thread: no lock, no waiting."""
 
-    __slots__ = ("queue",)
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        self.queue: deque[_T] = deque()
+    put = deque.append
 
-    def put(self, item: _T) -> None:
-        """Append `item`."""
-        self.queue.append(item)
-
-    def get(self, block: bool = False, timeout: float | None = None) -> _T:
+    def get(self, block: bool = False, timeout: float | None = None) -> Any:
         """Take the first item; `queue.Empty` where there is none."""
-        if not self.queue:
+        if not self:
             raise Empty
-        return self.queue.popleft()
+        return self.popleft()
 
     def empty(self) -> bool:
         """Tell whether nothing is there."""
-        return not self.queue
+        return not self
+
+    @property
+    def queue(self) -> Mailbox:
+        """Return what is there."""
+        return self
+
+
+class _NoTimer:
+    """A timer as the table's actions start and stop it: what measures time is a read's deadline."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    stop = restart = start
+
+
+#: Shared by all: it has no state.
+NO_TIMER: Final[Any] = _NoTimer()
 
 
 class _Already:

@@ -241,6 +241,11 @@ class Line:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RD)
 
+    def hand_over(self) -> socket.socket | None:
+        """Return the socket, which is somebody else's from now on."""
+        sock, self.socket = self.socket, None
+        return sock
+
     def close(self) -> None:
         """Close the transport connection; harmless when done twice."""
         sock, self.socket = self.socket, None

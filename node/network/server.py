@@ -2,7 +2,8 @@
 
 `listen` returns a running `Server`, which is pynetdicom's `AssociationServer` with its accept
 loop, its sockets and its associations replaced, made by the public `AE.make_server`. The door is
-kept by `Doorman`; every association has a thread of its own, which does the TLS handshake too.
+kept by `Doorman`, whose threads are the associations' too: one for each, from the door to its end,
+which does the TLS handshake as well.
 
 Limits: so many associations in all and for one peer's address; one too many is answered with
 A-ASSOCIATE-RJ(2,3,2), any while draining with (2,3,1). Several processes may listen on one
@@ -36,7 +37,7 @@ from node.network.doorman import LOCAL_LIMIT_EXCEEDED, TEMPORARY_CONGESTION, Doo
 from node.network.limits import Limits
 from node.network.prototype import Prototype
 from node.network.watched import copy_of, watched
-from node.network.workers import Workers
+from node.network.workers import Task
 
 Address: TypeAlias = tuple[str, int]
 
@@ -67,12 +68,10 @@ class Server(AssociationServer):
         self.limits = limits
         self._census = census or Census(limits)
         self.spill = spill
-        self.workers = Workers()
         self._listening = listening
         self._changed = threading.Condition()
         self._running: set[NodeAssociation] = set()
         self._draining = False
-        self._thread: threading.Thread | None = None
         super().__init__(
             ae, address, ae_title, contexts, ssl_context, evt_handlers, request_handler
         )
@@ -130,19 +129,17 @@ class Server(AssociationServer):
 
     def serve_forever(self, poll_interval: float = 0) -> None:
         """Look after the door until `shutdown`."""
-        self._doorman.run()
+        self._doorman.start()
+        self._doorman.wait()
 
     def start(self) -> None:
-        """Look after the door in a thread."""
-        self._thread = threading.Thread(
-            target=self.serve_forever, name=f"AcceptorServer@{self.address[1]}", daemon=True
-        )
-        self._thread.start()
+        """Look after the door, in threads."""
+        self._doorman.start()
 
     @property
     def is_serving(self) -> bool:
         """Tell whether the door is looked after; where it is not, nobody gets in."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._doorman.is_there
 
     @property
     def active_associations(self) -> list[Any]:
@@ -181,31 +178,27 @@ class Server(AssociationServer):
 
     def others_have_fewer(self) -> bool:
         """Tell whether another process on the same socket has less to do."""
-        return self._census.others_have_fewer(self.over)
+        return self._census.others_have_fewer(self.over if self._running else 0)
 
-    def admit(self, sock: socket.socket, address: Any) -> bytes | None:
-        """Start an association on `sock`, or return the PDU that rejects it."""
+    def admit(self, sock: socket.socket, address: Any) -> Task | bytes:
+        """Make an association of `sock` and return its task, or the PDU that rejects it."""
         if self._draining:
             return TEMPORARY_CONGESTION
         if not self._census.take(address[0]):
             return LOCAL_LIMIT_EXCEEDED
         try:
-            self.finish_request(sock, address)
+            handler: Any = self.RequestHandlerClass(sock, address, cast(Any, self))
         except BaseException:
             self._census.ended(address[0])
             raise
-        return None
-
-    def association_begins(self, assoc: NodeAssociation) -> None:
-        """Count `assoc`, whose thread is about to start."""
+        assoc: NodeAssociation = handler.assoc
         with self._changed:
             self._running.add(assoc)
+        return assoc.run_reactor
 
-    def association_failed(self, assoc: NodeAssociation) -> None:
-        """Forget `assoc`, whose thread could not start."""
-        with self._changed:
-            self._running.discard(assoc)
-            self._changed.notify_all()
+    def see_off(self, sock: socket.socket) -> None:
+        """Wait at the door for the peer of an association that is over to close."""
+        self._doorman.see_off(sock)
 
     def association_ended(self, assoc: NodeAssociation) -> None:
         """Forget `assoc`; its thread calls this as the last thing."""
@@ -235,9 +228,7 @@ class Server(AssociationServer):
 
     def shutdown(self) -> None:
         """Stop listening and abort what runs; returns when nothing of it is left."""
-        self._doorman.stop()
-        if self._thread is not None:
-            self._thread.join(_ABORT_SECONDS)
+        self._doorman.stop(_ABORT_SECONDS)
         for assoc in self.active_associations:
             assoc.abort(block=False)
         self._wait_until_none_runs(_ABORT_SECONDS)

@@ -8,15 +8,14 @@ changes nothing, and which A-ABORT reason answers a PDU that was not expected (P
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
-from pynetdicom.timer import Timer
 
 from node.network import pdu_reader
 from node.network.connection import Connection
-from node.network.indications import Mailbox
+from node.network.indications import NO_TIMER, Mailbox
 
 if TYPE_CHECKING:
     from node.network.association import NodeAssociation
@@ -33,19 +32,23 @@ class StateTable(DULServiceProvider):
     """What the table acts on, for one association."""
 
     assoc: NodeAssociation
+    event_queue: Any
+    to_provider_queue: Any
+    to_user_queue: Any
+    _recv_pdu: Any
 
     # The parent's initialiser makes a thread and four locked queues: not called.
     def __init__(self, assoc: NodeAssociation) -> None:
         self._assoc: NodeAssociation = assoc
         self.socket = None
         self.state_machine = StateMachine(self)
-        self.artim_timer = Timer(assoc.limits.artim_seconds)
-        self._idle_timer = Timer(None)
+        self.artim_timer = NO_TIMER
+        self._idle_timer = NO_TIMER
         self._kill_thread = False
-        self.event_queue = cast(Any, Mailbox())
-        self.to_provider_queue = cast(Any, Mailbox())
-        self.to_user_queue = cast(Any, Mailbox())
-        self._recv_pdu = cast(Any, Mailbox())
+        self.event_queue = Mailbox()
+        self.to_provider_queue = Mailbox()
+        self.to_user_queue = Mailbox()
+        self._recv_pdu = Mailbox()
         self._abort: tuple[int, int] | None = None
 
     @property
@@ -95,6 +98,6 @@ class StateTable(DULServiceProvider):
 
     def _forget(self, event: str) -> None:
         """Drop what came too late: the peer was quicker in ending the association."""
-        self._recv_pdu.queue.clear()
-        self.to_provider_queue.queue.clear()
+        self._recv_pdu.clear()
+        self.to_provider_queue.clear()
         LOGGER.debug("%s after the association ended", event)

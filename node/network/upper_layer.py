@@ -72,7 +72,7 @@ class UpperLayer(StateTable):
         """Return the next indication and leave it; look at the connection if there is none."""
         if self.to_user_queue.empty():
             self.pump_what_is_there()
-        return None if self.to_user_queue.empty() else self.to_user_queue.queue[0]
+        return None if self.to_user_queue.empty() else self.to_user_queue[0]
 
     def open(self) -> None:
         """Tell the table that a peer has connected (AE-5)."""
@@ -98,7 +98,7 @@ class UpperLayer(StateTable):
             self._pumping = None
         if event is not None:
             self.event_queue.put(event)
-        if self.event_queue.queue:
+        if self.event_queue:
             self._run()
         return True
 
@@ -246,7 +246,7 @@ class UpperLayer(StateTable):
     def send_encoded(self, pdu: bytes) -> None:
         """Send a PDU: what DT-1 does."""
         self.connection.send(pdu)
-        if self.event_queue.queue:
+        if self.event_queue:
             self._run()
 
     def lose_connection(self) -> None:
@@ -264,12 +264,25 @@ class UpperLayer(StateTable):
             return
         if state not in OVER and state != "Sta2":
             self.send_pdu(user_abort())
-        if self.state_machine.current_state == "Sta13":
+        if self.state_machine.current_state == "Sta13" and not self._is_seen_off():
             self._await_close()
         if self.state_machine.current_state == "Sta2":
             self.event_queue.put("Evt18")
             self._run()
         self.connection.close()
+
+    def _is_seen_off(self) -> bool:
+        """Leave what is left of Sta13 to the door, where that can be: no thread has to wait."""
+        see_off = self._assoc.see_off
+        if see_off is None or not self._assoc.is_released or self.connection.is_tls:
+            return False
+        sock = self.connection.hand_over()
+        if sock is not None:
+            see_off(sock)
+        # AR-5: for the association the connection is closed.
+        self.event_queue.put("Evt17")
+        self._run()
+        return True
 
     def _await_close(self) -> None:
         """Sta13: discard what the peer still sends, until it closes or ARTIM expires."""

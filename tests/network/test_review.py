@@ -78,11 +78,11 @@ def test_size_limit_holds_in_memory_too(server: Server, tmp_path: Path) -> None:
 
 
 def test_thread_that_cannot_start_leaves_the_door_open(server: Server, monkeypatch) -> None:
-    def fails(_: Workers, __: object) -> None:
+    def fails(_: Workers) -> None:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Workers, "run", fails)
+        patched.setattr(Workers, "_start_thread", fails)
         for _ in range(2):
             with RawPeer(server.address) as peer:
                 peer.send([associate_rq()])

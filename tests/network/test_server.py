@@ -75,6 +75,24 @@ def serve(tmp_path: Path):
     assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.fixture(scope="module")
+def certificates():
+    """Return the contexts of a server that asks for a client certificate, and of such a client."""
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.configure_trust(server)
+    server.verify_mode = ssl.CERT_REQUIRED
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.issue_cert("client@example.org").configure_cert(client)
+    authority.configure_trust(client)
+    return server, client
+
+
+def secured(client: ssl.SSLContext):
+    return lambda sock: client.wrap_socket(sock, server_hostname="127.0.0.1")
+
+
 def echo_works(server: Server, wrap=None) -> float:
     """Be an honest peer; return how long association and echo took."""
     begun = time.monotonic()
@@ -139,9 +157,9 @@ def test_a_door_that_fell_shut_is_noticed(serve, monkeypatch) -> None:
     def broken(*_: object) -> None:
         raise OSError("no memory")
 
-    monkeypatch.setattr(server._doorman, "_attend", broken)
+    monkeypatch.setattr(server._doorman, "attend_to_call", broken)
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    server._doorman.wake()
+    server._doorman._workers.call()
     wait_until(lambda: not server.is_serving, "the door fell shut")
 
 
@@ -242,10 +260,52 @@ def test_two_servers_on_one_inherited_socket(serve) -> None:
         echo_works(second)
 
 
-def test_an_association_that_is_over_counts_no_more_where_processes_share_the_work(serve) -> None:
-    """Its peer may ask for the next one before we have seen it close: that is no reason to wait."""
-    server = serve(limits=Limits(close_seconds=300))
+def test_an_association_that_is_over_costs_no_thread_and_no_place(serve) -> None:
+    """Its peer may be slow to close, or ask for the next one before it does."""
+    server = serve(limits=Limits(associations=1, close_seconds=0.5))
+    for _ in range(2):
+        peer = RawPeer(server.address)
+        peer.send([associate_rq()])
+        assert peer.receive() == ACCEPTED
+        peer.send([RELEASE_RQ])
+        assert peer.receive() == "A-RELEASE-RP"
+        wait_until(lambda: server.active == 0, "over")
+        assert server.waiting
+        assert peer.until_closed() < 3
+    wait_until(lambda: server.waiting == 0, "closed")
+
+
+def test_peers_that_never_close_are_let_go_when_there_are_too_many(serve) -> None:
+    server = serve(limits=Limits(waiting=5, close_seconds=30))
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(RawPeer(server.address)) for _ in range(8)]
+        for peer in peers:
+            peer.send([associate_rq(), RELEASE_RQ])
+            assert [peer.receive(), peer.receive()] == [ACCEPTED, "A-RELEASE-RP"]
+        assert peers[0].until_closed() < 3
+        wait_until(lambda: server.waiting == 5, "the others wait")
+
+
+def test_what_is_said_after_the_end_is_discarded(serve) -> None:
+    """PS3.8 Sta13: the peer that goes on gets no reset before it has read the last PDU."""
+    server = serve(limits=Limits(close_seconds=30, closing_bytes=100_000))
     with RawPeer(server.address) as peer:
+        peer.send([associate_rq(), RELEASE_RQ])
+        assert [peer.receive(), peer.receive()] == [ACCEPTED, "A-RELEASE-RP"]
+        peer.send([message(1, store_rq(), bytes(10_000))])
+        wait_until(lambda: server.active == 0, "over")
+        echo_works(server)
+        with contextlib.suppress(OSError):
+            peer.send([bytes(200_000)])
+        assert peer.until_closed() < 3
+
+
+def test_an_association_over_tls_that_is_over_counts_no_more_where_processes_share_the_work(
+    serve, certificates
+) -> None:
+    server_context, client_context = certificates
+    server = serve(limits=Limits(close_seconds=300), ssl_context=server_context)
+    with RawPeer(server.address, secured(client_context)) as peer:
         peer.send([associate_rq()])
         assert peer.receive() == ACCEPTED
         assert server.over == 0
@@ -348,7 +408,7 @@ def test_a_door_that_is_shut_is_woken_no_more(serve, tmp_path) -> None:
     """What it was woken by may be another file by then."""
     server = serve()
     echo_works(server)
-    woken_by = server._doorman._wake
+    woken_by = server._doorman._workers._called
     server.shutdown()
     with contextlib.ExitStack() as stack:
         opened = -1
@@ -387,7 +447,7 @@ def test_a_connection_that_cannot_be_watched_is_closed_and_the_door_stays_open(
         assert peer.receive() in ("closed", abort(0, 0))
     doorman._epoll = epoll
     echo_works(server)
-    assert server.waiting == 0
+    wait_until(lambda: server.waiting == 0, "the last one has closed")
 
 
 # -- ending ----------------------------------------------------------------------------------------
@@ -433,24 +493,6 @@ def test_shutdown_while_an_instance_arrives_leaves_nothing(serve, tmp_path) -> N
 
 
 # -- TLS -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def certificates():
-    """Return the contexts of a server that asks for a client certificate, and of such a client."""
-    authority = trustme.CA()
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(server)
-    authority.configure_trust(server)
-    server.verify_mode = ssl.CERT_REQUIRED
-    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority.issue_cert("client@example.org").configure_cert(client)
-    authority.configure_trust(client)
-    return server, client
-
-
-def secured(client: ssl.SSLContext):
-    return lambda sock: client.wrap_socket(sock, server_hostname="127.0.0.1")
 
 
 def test_tls_in_both_roles(serve, certificates) -> None:

@@ -1,0 +1,199 @@
+"""The threads that wait at one epoll: who attends, who goes with a task, who stays."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import select
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from network.peers import wait_until
+
+from node.network import workers
+from node.network.workers import Workers
+
+
+class Duty:
+    """A task for each byte that comes through a pipe, which ends when `go_on` is set."""
+
+    def __init__(self) -> None:
+        self.workers = Workers(self, "waits")
+        self.reader, self.writer = os.pipe2(os.O_NONBLOCK)
+        self.workers.epoll.register(self.reader, select.EPOLLIN | select.EPOLLET)
+        self.go_on = threading.Event()
+        self.deadline = math.inf
+        self.calls = self.begun = self.done = self.deadlines = self.ends = 0
+
+    def give(self, count: int = 1) -> None:
+        os.write(self.writer, b"!" * count)
+
+    def attend(self, descriptor: int) -> None:
+        assert descriptor == self.reader
+        for _ in os.read(self.reader, 1000):
+            self.workers.make_ready()
+            self.workers.put(self._task)
+
+    def _task(self) -> None:
+        self.begun += 1
+        self.go_on.wait(10)
+        self.done += 1
+
+    def attend_to_call(self) -> None:
+        self.calls += 1
+
+    def next_deadline(self) -> float:
+        return self.deadline
+
+    def attend_to_deadlines(self) -> None:
+        if time.monotonic() >= self.deadline:
+            self.deadline = math.inf
+            self.deadlines += 1
+
+    def end(self) -> None:
+        self.ends += 1
+
+
+@pytest.fixture
+def duty() -> Iterator[Duty]:
+    duty = Duty()
+    yield duty
+    duty.go_on.set()
+    duty.workers.stop()
+    assert duty.workers.ended.wait(10)
+    assert duty.ends == 1
+    os.close(duty.reader)
+    os.close(duty.writer)
+
+
+def waiting() -> int:
+    return sum(thread.name == "waits" for thread in threading.enumerate())
+
+
+def test_one_thread_waits_and_another_stays_when_it_goes_with_a_task(duty: Duty) -> None:
+    duty.workers.start()
+    assert duty.workers.is_waiting
+    for number in range(1, 4):
+        duty.give()
+        wait_until(lambda number=number: duty.begun == number, "begun")
+        assert duty.workers.is_waiting
+    assert waiting() == 4
+    duty.workers.call()
+    wait_until(lambda: duty.calls == 1, "attended to beside the tasks")
+
+
+def test_many_tasks_at_a_time_have_a_thread_each(duty: Duty) -> None:
+    duty.workers.start()
+    duty.give(20)
+    wait_until(lambda: duty.begun == 20, "all begun")
+    duty.go_on.set()
+    wait_until(lambda: duty.done == 20, "all done")
+    wait_until(lambda: waiting() <= workers.MOST_WAITING, "no more wait than may")
+
+
+def test_a_thread_that_has_finished_takes_the_next_task(duty: Duty) -> None:
+    duty.go_on.set()
+    duty.workers.start()
+    for number in range(1, 51):
+        duty.give()
+        wait_until(lambda number=number: duty.done == number, "done")
+    assert waiting() <= 3
+
+
+def test_those_that_have_nothing_to_do_end_but_for_one(duty: Duty, monkeypatch) -> None:
+    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.1)
+    duty.go_on.set()
+    duty.workers.start()
+    duty.give(6)
+    wait_until(lambda: duty.done == 6, "done")
+    wait_until(lambda: waiting() == 1, "one is left")
+    duty.give()
+    wait_until(lambda: duty.done == 7, "it is there")
+
+
+def test_a_deadline_of_one_who_goes_is_kept_by_another(duty: Duty) -> None:
+    """The other waits for ever, for all that it knew when it began to."""
+    duty.workers.start()
+    duty.give()
+    wait_until(lambda: duty.begun == 1, "the second one waits alone")
+    with duty.workers.lock:
+        duty.deadline = time.monotonic() + 0.1  # as one does who attends
+        duty.give()
+    wait_until(lambda: duty.begun == 2, "goes")
+    wait_until(lambda: duty.deadlines == 1, "kept")
+
+
+def test_a_deadline_of_one_who_ends_because_enough_wait_is_kept(duty: Duty, monkeypatch) -> None:
+    duty.workers.start()
+    duty.give()
+    wait_until(lambda: duty.begun == 1 and waiting() == 2, "one waits")
+    monkeypatch.setattr(workers, "MOST_WAITING", 1)
+    duty.deadline = time.monotonic() + 0.1
+    duty.go_on.set()
+    wait_until(lambda: waiting() == 1, "it ends")
+    wait_until(lambda: duty.deadlines == 1, "kept")
+
+
+def test_where_no_thread_can_start_the_task_is_not_taken(duty: Duty, monkeypatch) -> None:
+    def fails(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    duty.workers.start()
+    wait_until(lambda: waiting() == 1, "waits")
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fails)
+        with duty.workers.lock, pytest.raises(RuntimeError):
+            duty.workers.make_ready()
+    duty.give()
+    wait_until(lambda: duty.begun == 1, "still there")
+    assert duty.workers.is_waiting
+
+
+def test_a_failure_ends_all_who_wait(duty: Duty, monkeypatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    duty.workers.start()
+    duty.give(3)
+    wait_until(lambda: duty.begun == 3, "begun")
+    duty.go_on.set()
+    wait_until(lambda: duty.done == 3, "several wait")
+
+    def broken() -> None:
+        raise OSError("no memory")
+
+    duty.attend_to_call = broken  # type: ignore[method-assign]
+    duty.workers.call()
+    assert duty.workers.ended.wait(10)
+    assert not duty.workers.is_waiting
+    wait_until(lambda: waiting() == 0, "all have gone")
+
+
+def test_what_was_put_before_the_end_is_run(duty: Duty) -> None:
+    duty.workers.start()
+    with duty.workers.lock:
+        for _ in range(5):
+            duty.workers.make_ready()
+            duty.workers.put(duty._task)
+    duty.workers.stop()
+    wait_until(lambda: duty.begun == 5, "all begun")
+    assert duty.workers.ended.wait(10)
+    duty.go_on.set()
+    wait_until(lambda: duty.done == 5, "done")
+
+
+def test_whoever_calls_after_the_end_writes_into_no_file(tmp_path) -> None:
+    duty = Duty()
+    duty.workers.start()
+    called = duty.workers._called
+    duty.workers.stop()
+    assert duty.workers.ended.wait(10)
+    with contextlib.ExitStack() as stack:
+        opened = -1
+        while opened < called:  # the lowest number that is free is the next
+            opened = stack.enter_context((tmp_path / f"{opened}").open("wb")).fileno()
+        duty.workers.call()
+        duty.workers.stop()
+        assert os.fstat(opened).st_size == 0
+    assert duty.ends == 1
