@@ -13,7 +13,7 @@ from pynetdicom.pdu import A_ASSOCIATE_AC
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 
-from node.network.answers import Answer, question_of
+from node.network.answers import Answer
 
 if TYPE_CHECKING:
     from node.network.association import NodeAssociation
@@ -26,6 +26,7 @@ class NodeACSE(ACSE):
     """pynetdicom's negotiation, with the answers it leaves out."""
 
     assoc: NodeAssociation
+    _assoc: NodeAssociation
 
     def send_accept(self) -> None:
         """Answer also for the contexts whose names are no UIDs (PS3.8 Table 9-18)."""
@@ -40,10 +41,8 @@ class NodeACSE(ACSE):
 
     def _negotiate_as_acceptor(self) -> None:
         """Answer as before where the same was asked before."""
-        assoc, answers, judged = self.assoc, self.assoc.answers, self.assoc.judged
-        question = None
-        if answers is not None and judged is not None:
-            question = question_of(judged, assoc.acceptor)
+        assoc = self._assoc
+        question, answers = assoc.question(), assoc.answers
         if answers is None or question is None:
             super()._negotiate_as_acceptor()
         elif (answer := answers.get(question)) is not None:
@@ -55,14 +54,22 @@ class NodeACSE(ACSE):
 
     def _repeat(self, answer: Answer) -> None:
         """Accept; nothing is left to negotiate."""
-        assoc = self.assoc
+        assoc = self._assoc
+        assoc.answer = answer
+        assoc.dimse.maximum_pdu_size = answer.longest_pdu
         assoc._accepted_cx = dict(answer.accepted)
         assoc._rejected_cx = list(answer.rejected)
-        assoc.acceptor.primitive = answer.primitive
+        if assoc.acceptor_is_changed:
+            assoc.acceptor.primitive = answer.primitive
         assoc.dul.send_accept(answer.primitive, answer.encoded)
         evt.trigger(assoc, evt.EVT_ACCEPTED, {})
         assoc.is_established = True
         evt.trigger(assoc, evt.EVT_ESTABLISHED, {})
+
+    def send_release(self, is_response: bool = False) -> None:
+        """Ask for the end of the association, or answer that it has come."""
+        if not is_response or not self.assoc.dul.send_release_response():
+            super().send_release(is_response)
 
     def send_reject(self, result: int, source: int, diagnostic: int) -> None:
         """Reject, permanently where it is for who the user is."""
@@ -76,7 +83,9 @@ def _answer_of(assoc: NodeAssociation) -> Answer:
     primitive = cast(A_ASSOCIATE, assoc.acceptor.primitive)
     return Answer(
         accepted=dict(assoc._accepted_cx),
+        as_tuples={number: each.as_tuple for number, each in assoc._accepted_cx.items()},
         rejected=tuple(assoc._rejected_cx),
         primitive=primitive,
         encoded=A_ASSOCIATE_AC(primitive).encode(),
+        longest_pdu=assoc.dimse.maximum_pdu_size,
     )

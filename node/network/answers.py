@@ -17,7 +17,7 @@ from typing import Final
 
 from pynetdicom.association import ServiceUser
 from pynetdicom.pdu_primitives import A_ASSOCIATE
-from pynetdicom.presentation import PresentationContext
+from pynetdicom.presentation import PresentationContext, PresentationContextTuple
 
 from node.network.association_request import JudgedRequest, readable_by_pynetdicom
 from node.network.limits import KIB
@@ -38,9 +38,12 @@ class Answer:
     """What came of a request that was accepted. Shared by associations, and only read."""
 
     accepted: Mapping[int, PresentationContext]
+    as_tuples: Mapping[int, PresentationContextTuple]
     rejected: tuple[PresentationContext, ...]
     primitive: A_ASSOCIATE
     encoded: bytes
+    #: To the requestor, in bytes.
+    longest_pdu: int
 
 
 class Answers:
@@ -70,9 +73,14 @@ class Answers:
                 self._answers.popitem(last=False)
 
 
-def question_of(judged: JudgedRequest, acceptor: ServiceUser) -> Hashable:
-    """Return all that the answer to a request depends on; None where it is to be negotiated."""
-    if not judged.is_plain or len(judged.body) > LONGEST_REQUEST or acceptor.extended_negotiation:
+def is_repeatable(judged: JudgedRequest) -> bool:
+    """Tell whether the answer to a request depends on nothing but what we are."""
+    return judged.is_plain and len(judged.body) <= LONGEST_REQUEST
+
+
+def what_we_are(acceptor: ServiceUser) -> Hashable:
+    """Return what else the answer to a request depends on; None where it is negotiated."""
+    if acceptor.extended_negotiation:
         return None
     supported = tuple(
         (
@@ -89,4 +97,4 @@ def question_of(judged: JudgedRequest, acceptor: ServiceUser) -> Hashable:
         acceptor.implementation_class_uid,
         acceptor.implementation_version_name,
     )
-    return judged, supported, ours
+    return supported, ours

@@ -17,7 +17,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -27,6 +27,7 @@ from pynetdicom.association import ServiceUser
 from pynetdicom.presentation import PresentationContextTuple
 
 from node.network.acse import NodeACSE
+from node.network.answers import Answer, is_repeatable, what_we_are
 from node.network.arena import Pool
 from node.network.connection import Connection
 from node.network.dimse import MessageProvider
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
+_NOT_WATCHED: Final = Watched()
 _DEFAULT_HANDLERS: Final[dict[Any, Any]] = {
     event: (evt.get_default_handler(event), None) for event in evt._INTERVENTION_EVENTS
 }
@@ -75,6 +77,11 @@ class NodeAssociation(WatchedAssociation):
         self.pool = Pool() if prototype is None else prototype.pool
         self.answers = None if prototype is None else prototype.answers
         self.judged: JudgedRequest | None = None
+        #: What was answered, where it was answered before.
+        self.answer: Answer | None = None
+        self._prototype = prototype
+        self._requestor: ServiceUser | None = None
+        self._acceptor: ServiceUser | None = None
         self.was_established = False
         #: Requests that were refused and told of in the log.
         self.refusals_told = 0
@@ -97,33 +104,66 @@ class NodeAssociation(WatchedAssociation):
         #: Held while a thread serves it.
         self._served = threading.Lock()
         self._as_tuples: dict[int, PresentationContextTuple] = {}
-        self._be_an_association(ae, mode, prototype)
+        self._be_an_association(ae, mode)
         self.acse = NodeACSE(self)
         self.dul = UpperLayer(self)
         self.dimse = MessageProvider(self)
-        self.acse_timeout = ae.acse_timeout
-        self.connection_timeout = ae.connection_timeout
-        self.dimse_timeout = ae.dimse_timeout
-        self.network_timeout = limits.send_seconds
 
-    def _be_an_association(self, ae: AE, mode: str, prototype: Prototype | None) -> None:
-        """Set what pynetdicom's methods ask for."""
+    def _be_an_association(self, ae: AE, mode: str) -> None:
+        """Set what pynetdicom's methods ask for, as its setters would."""
         self._ae = ae
-        self.mode = mode
+        self._mode = mode
         self._server = None
-        if prototype is None:
-            self.requestor = ServiceUser(self, MODE_REQUESTOR)
-            self.acceptor = ServiceUser(self, MODE_ACCEPTOR)
-        else:
-            self.requestor, self.acceptor = prototype.requestor(self), prototype.acceptor(self)
         self.is_established = self.is_rejected = self.is_aborted = self.is_released = False
         self._sent_abort = self._sent_release = False
         self._accepted_cx = {}
         self._rejected_cx = []
         self.network_timeout_response = "A-ABORT"
-        self._bind_defaults()
+        self._handlers, self.watched = _DEFAULT_HANDLERS, _NOT_WATCHED
         self._kill = self._started_dul = False
         self._reactor_checkpoint = ALREADY
+        self._acse_timeout, self._dimse_timeout = ae._acse_timeout, ae._dimse_timeout
+        self.connection_timeout = ae._connection_timeout
+        self._network_timeout = self.limits.send_seconds
+
+    # Of most acceptors nobody ever asks what they are: the answer was given before.
+
+    @property
+    def requestor(self) -> ServiceUser:
+        """Return who asks for the association."""
+        if self._requestor is None:
+            prototype = self._prototype
+            if prototype is None:
+                self._requestor = ServiceUser(self, MODE_REQUESTOR)
+            else:
+                self._requestor = prototype.requestor(self)
+        return self._requestor
+
+    @requestor.setter
+    def requestor(self, user: ServiceUser) -> None:
+        self._requestor = user
+
+    @property
+    def acceptor(self) -> ServiceUser:
+        """Return who is asked."""
+        if self._acceptor is None:
+            prototype = self._prototype
+            if prototype is None:
+                self._acceptor = ServiceUser(self, MODE_ACCEPTOR)
+            else:
+                self._acceptor = prototype.acceptor(self)
+            if self.answer is not None:
+                self._acceptor.primitive = self.answer.primitive
+        return self._acceptor
+
+    @acceptor.setter
+    def acceptor(self, user: ServiceUser) -> None:
+        self._acceptor = user
+
+    @property
+    def acceptor_is_changed(self) -> bool:
+        """Tell whether the acceptor may be another than that of the prototype."""
+        return self._acceptor is not None or self._prototype is None
 
     def __repr__(self) -> str:
         return f"<association with {self.peer_name}>"
@@ -140,10 +180,6 @@ class NodeAssociation(WatchedAssociation):
         """Wait until no thread serves it any more."""
         if self._served.acquire(timeout=-1 if timeout is None else timeout):
             self._served.release()
-
-    def _bind_defaults(self) -> None:
-        """Bind nothing but what intervention events need: no log line per PDU."""
-        self.share(_DEFAULT_HANDLERS, Watched())
 
     @property
     def peer_name(self) -> str:
@@ -210,20 +246,33 @@ class NodeAssociation(WatchedAssociation):
         request = self.dul.receive_pdu(wait=True, timeout=self.limits.artim_seconds)
         if request is None:
             return False
-        self.requestor.primitive = request
-        self.requestor.ae_title = request.calling_ae_title
+        requestor = self.requestor
+        requestor.primitive = request
+        requestor._ae_title = request.calling_ae_title
         rejection = self.judged.rejection if self.judged is not None else None
         if rejection is None:
             evt.trigger(self, evt.EVT_REQUESTED, {})
             if not self.is_aborted and not self.is_rejected:
-                self.acse.negotiate_association()
+                self.acse._negotiate_as_acceptor()
         else:
             self.acse.send_reject(*rejection)
             evt.trigger(self, evt.EVT_REJECTED, {})
         return self.is_established
 
+    def question(self) -> Hashable:
+        """Return all that the answer to the request depends on; None where it is negotiated."""
+        judged, prototype = self.judged, self._prototype
+        if judged is None or prototype is None or not is_repeatable(judged):
+            return None
+        if not self.acceptor_is_changed:
+            return judged, prototype.is_everybody
+        ours = what_we_are(self.acceptor)
+        return None if ours is None else (judged, ours)
+
     def context_as_tuple(self, context_id: int) -> PresentationContextTuple:
         """Return an accepted presentation context as events have it; the same each time."""
+        if self.answer is not None:
+            return self.answer.as_tuples[context_id]
         found = self._as_tuples.get(context_id)
         if found is None:
             found = self._as_tuples[context_id] = self._accepted_cx[context_id].as_tuple
@@ -270,7 +319,8 @@ class NodeAssociation(WatchedAssociation):
             return False
         self.is_established = False
         evt.trigger(self, event, {})
-        self.kill()
+        if not self.is_alive():  # or its thread does that as the last thing
+            self.kill()
         return True
 
     def _handle_no_response(self) -> None:

@@ -46,6 +46,8 @@ class Census:
         self._limits = limits
         self._places = places
         self._lock = threading.Lock()
+        # Processes begin to look at different places, so that they seldom meet.
+        self._first_look = os.getpid() * 37
         self._taken: set[int] = set()
         #: By address, the places of each association: one in all, one of the peer's.
         self._associations: dict[str, list[tuple[int, int]]] = {}
@@ -133,8 +135,7 @@ class Census:
         return is_orphan
 
     def _take_one(self, first: int, count: int) -> int | None:
-        # Processes begin to look at different places, so that they seldom meet.
-        begin = (os.getpid() * 37 + len(self._taken)) % count
+        begin = (self._first_look + len(self._taken)) % count
         for number in range(count):
             place = first + (begin + number) % count
             if place not in self._taken and self._is_free(place):

@@ -196,13 +196,25 @@ def encode_store_response(
     sop_class_uid: str, sop_instance_uid: str, message_id: int, status: int, comment: str = ""
 ) -> bytes:
     """Return a C-STORE-RSP (PS3.7 Table 9.3-2), as `encode` would."""
-    answer = _ANSWER.pack(
-        *(0, 0x0100, 2, C_STORE_RSP),
+    said = _text_element(0x0902, comment, b" ") if comment else b""
+    named = _text_element(0x1000, sop_instance_uid, b"\0")
+    return _response(C_STORE_RSP, sop_class_uid, message_id, status, said + named)
+
+
+def encode_echo_response(sop_class_uid: str | None, message_id: int, status: int) -> bytes:
+    """Return a C-ECHO-RSP (PS3.7 Table 9.3-13), as `encode` would."""
+    return _response(C_ECHO_RSP, sop_class_uid, message_id, status, b"")
+
+
+def _response(
+    field: int, sop_class_uid: str | None, message_id: int, status: int, more: bytes
+) -> bytes:
+    body = b"" if sop_class_uid is None else _text_element(0x0002, sop_class_uid, b"\0")
+    body += _ANSWER.pack(
+        *(0, 0x0100, 2, field),
         *(0, 0x0120, 2, message_id),
         *(0, 0x0800, 2, NO_DATA_SET),
         *(0, 0x0900, 2, status),
     )
-    said = _text_element(0x0902, comment, b" ") if comment else b""
-    named = _text_element(0x1000, sop_instance_uid, b"\0")
-    body = _text_element(0x0002, sop_class_uid, b"\0") + answer + said + named
+    body += more
     return _HEADER.pack(0, 0, 4) + _UNSIGNED_LONG.pack(len(body)) + body

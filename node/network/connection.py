@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class Connection(Line, AssociationSocket):
-    """A connected, or for a requestor not yet connected, socket."""
+    """A connected, or for a requestor not yet connected, socket.
+
+    One that is connected blocks, and sends without delay (TCP_NODELAY).
+    """
 
     # pynetdicom's initialiser creates and binds sockets of its own: not called.
     def __init__(
@@ -36,9 +39,6 @@ class Connection(Line, AssociationSocket):
         self._is_connected = connected is not None
         self._tls_args = tls
         self._local_address = local_address
-        if connected is not None:
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connected.settimeout(None)
 
     def connect(self, primitive: T_CONNECT) -> None:
         """Open the transport connection (AE-1); what came of it is put before the provider."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 import select
 import socket
 import struct
@@ -28,7 +29,7 @@ from typing import Any, Final, Protocol
 
 from node.network.first_bytes import arrived, bytes_wanted, has_ended
 from node.network.limits import Limits
-from node.network.pdu_reader import A_ABORT, HEADER, InvalidPDU
+from node.network.pdu_reader import A_ABORT, InvalidPDU
 from node.network.ports import as_people_write_it
 from node.network.refusals import Refusals
 from node.network.visitor import Queue, Visitor
@@ -53,6 +54,8 @@ _LOOK_SECONDS: Final = 0.02
 _WATCHED: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 #: One thread is woken for one that comes; who else has come is told after it was let in.
 _LISTENED_TO: Final = select.EPOLLIN | select.EPOLLET
+#: What fits is seen at the first look; the requests of most peers are shorter.
+_USUAL_BYTES: Final = 4096
 _PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -95,7 +98,7 @@ class Doorman:
         self._epoll = self._workers.epoll
         self._defer_again = 0.0
         self._accepting = True
-        self._accept_again: float | None = None
+        self._accept_again = math.inf
         self._just_seen_off: list[Visitor] = []
         self._look_at_seen_off = 0.0
         self._refusals = Refusals()
@@ -115,7 +118,7 @@ class Doorman:
         """
         with self._workers.lock:
             closing = not self._accepting and self._listening.fileno() >= 0
-            return sum(map(len, self._queues)) + closing
+            return len(self._visitors) + len(self._refused) + len(self._seen_off) + closing
 
     @property
     def is_there(self) -> bool:
@@ -149,19 +152,23 @@ class Doorman:
 
     def next_deadline(self) -> float:
         """Return when somebody or something at the door has waited long enough."""
-        deadline = min(queue.deadline for queue in self._queues)
-        if self._just_seen_off:
-            deadline = min(deadline, self._look_at_seen_off)
-        return deadline if self._accept_again is None else min(deadline, self._accept_again)
+        deadline = self._accept_again
+        for queue in self._queues:
+            if queue:
+                deadline = min(deadline, queue.first.deadline)
+        return min(deadline, self._look_at_seen_off) if self._just_seen_off else deadline
 
     def attend(self, descriptor: int) -> None:
         """Look at a connection, or let one in."""
-        for queue in self._queues:
-            if (visitor := queue.get(descriptor)) is not None:
-                self._look_at(visitor)
-                return
         if descriptor == self._listening.fileno():
             self._accept()
+        elif (visitor := self._visitors.get(descriptor)) is not None:
+            self._is_done_with(visitor)
+        elif (
+            visitor := self._refused.get(descriptor) or self._seen_off.get(descriptor)
+        ) is not None and visitor.has_left(self._limits.closing_bytes):
+            # What still came was read, so that the answer is not lost in a reset.
+            self._dismiss(visitor)
 
     def attend_to_call(self) -> None:
         """Stop listening, where that is wanted."""
@@ -173,7 +180,7 @@ class Doorman:
             with contextlib.suppress(OSError):
                 self._epoll.unregister(self._listening)
             self._listening.close()
-        self._accept_again = None
+        self._accept_again = math.inf
 
     def _accept(self) -> None:
         """Let in one connection: others wait for the next turn, or for another process.
@@ -212,29 +219,31 @@ class Doorman:
     def _makes_room(self) -> bool:
         """No descriptor is left: the one that has waited longest goes, or nobody enters."""
         self._refusals.note("no descriptor left", "this node")
-        if (oldest := self._visitors.first or self._seen_off.first) is not None:
-            self._dismiss(oldest)
-            return True
+        for queue in (self._visitors, self._seen_off):
+            if queue:
+                self._dismiss(queue.first)
+                return True
         self._accept_again = time.monotonic() + _PAUSE_SECONDS
         return False
 
     def _receive(self, sock: socket.socket, address: Any) -> None:
-        visitor = Visitor(sock, address, self._visitors)
+        visitor = Visitor(sock, address)
+        if self._is_done_with(visitor):  # the request had come with the connection
+            return
         self._host.visitor_came()
         self._let_wait(visitor, self._visitors)
-        self._look_at_visitor(visitor)  # the request may have come with the connection
-        if self._visitors.get(sock.fileno()) is visitor and not self._watch(visitor):
+        if not self._watch(visitor):
             # What nobody watches would never be let in.
             self._refusals.note("no descriptor left", visitor.address[0])
             self._dismiss(visitor)
 
     def _let_wait(self, visitor: Visitor, queue: Queue) -> None:
         """Put a connection into a queue, where the oldest makes room if there is none."""
-        if len(queue) >= self._limits.waiting and (oldest := queue.first) is not None:
+        if len(queue) >= self._limits.waiting:
+            # A peer that means it is here for milliseconds.
             if queue is self._visitors:
-                # A peer that means it is here for milliseconds.
-                self._refusals.note("door is full", oldest.address[0])
-            self._dismiss(oldest)
+                self._refusals.note("door is full", queue.first.address[0])
+            self._dismiss(queue.first)
         queue.put(visitor, time.monotonic())
 
     def _watch(self, visitor: Visitor) -> bool:
@@ -246,39 +255,34 @@ class Doorman:
         visitor.is_watched = True
         return True
 
-    def _look_at(self, visitor: Visitor) -> None:
-        """Decide what to do with a connection on which something happened."""
-        if visitor.queue is self._visitors:
-            self._look_at_visitor(visitor)
-        elif visitor.has_left(self._limits.closing_bytes):
-            # What still came was read, so that the answer is not lost in a reset.
-            self._dismiss(visitor)
-
-    def _look_at_visitor(self, visitor: Visitor) -> None:
+    def _is_done_with(self, visitor: Visitor) -> bool:
+        """Look at what a connection said first; False where it is to wait for more."""
         try:
-            head = visitor.sock.recv(HEADER.size, _PEEK)
+            said = visitor.sock.recv(_USUAL_BYTES, _PEEK)
         except BlockingIOError:
-            return
+            return False
         except OSError:
-            head = b""
-        if not head:
+            said = b""
+        if not said:
             self.turned_away["closed without a word"] += 1
             self._dismiss(visitor)
-            return
+            return True
         try:
-            wanted = bytes_wanted(head, self._secured, self._limits)
+            wanted = bytes_wanted(said, self._secured, self._limits)
         except InvalidPDU as fault:
-            self._refuse(visitor, head, fault)
-            return
-        if wanted is None or arrived(visitor.sock) < wanted:
-            if has_ended(visitor.sock):
-                self._dismiss(visitor)
-            return
-        self._pass_on(visitor)
+            self._refuse(visitor, said, fault)
+            return True
+        if wanted is not None and (len(said) >= wanted or arrived(visitor.sock) >= wanted):
+            self._pass_on(visitor)
+            return True
+        if has_ended(visitor.sock):
+            self._dismiss(visitor)
+            return True
+        return False
 
     def _pass_on(self, visitor: Visitor) -> None:
+        self._forget(visitor)
         try:
-            self._forget(visitor)
             self._workers.make_ready()
             answer = self._host.admit(visitor.sock, visitor.address)
         except Exception:
@@ -295,11 +299,11 @@ class Doorman:
 
     # -- turning away --------------------------------------------------------------------------
 
-    def _refuse(self, visitor: Visitor, head: bytes, fault: InvalidPDU) -> None:
+    def _refuse(self, visitor: Visitor, said: bytes, fault: InvalidPDU) -> None:
         """Answer what is no request. What it was is not read again: it may be reset by now."""
         self._forget(visitor)
         self._refusals.note("not a DICOM request", visitor.address[0])
-        silent = self._secured or head[0] == A_ABORT
+        silent = self._secured or said[0] == A_ABORT
         abort = _ABORT.pack(A_ABORT, 4, fault.source, fault.reason)
         self._answer(visitor, b"" if silent else abort)
 
@@ -321,7 +325,9 @@ class Doorman:
             if self._workers.ended.is_set():
                 sock.close()
             else:
-                visitor = Visitor(sock, None, self._seen_off)
+                # Here and not when the next one comes, who would wait for that.
+                self._look_after_seen_off()
+                visitor = Visitor(sock)
                 self._let_wait(visitor, self._seen_off)
                 self._just_seen_off.append(visitor)
                 self._look_at_seen_off = time.monotonic() + _LOOK_SECONDS
@@ -335,21 +341,21 @@ class Doorman:
         """Let those go that have waited long enough; try again to let somebody in."""
         now = time.monotonic()
         for queue in self._queues:
-            while (visitor := queue.first) is not None and visitor.deadline <= now:
+            while queue and queue.first.deadline <= now:
                 if queue is self._visitors:
-                    self._refusals.note("said nothing in time", visitor.address[0])
-                self._dismiss(visitor)
-        if self._just_seen_off:
+                    self._refusals.note("said nothing in time", queue.first.address[0])
+                self._dismiss(queue.first)
+        if self._just_seen_off and self._look_at_seen_off <= now:
             self._look_after_seen_off()
-        if self._accept_again is not None and self._accept_again <= now:
-            self._accept_again = None
+        if self._accept_again <= now:
+            self._accept_again = math.inf
             self._listen()
 
     def _look_after_seen_off(self) -> None:
         """Most have closed at the second look, and were never watched: that wakes nobody."""
         looked_at, self._just_seen_off = self._just_seen_off, []
         for visitor in looked_at:
-            if self._seen_off.get(visitor.sock.fileno()) is visitor and (
+            if visitor.queue is not None and (
                 visitor.has_left(self._limits.closing_bytes) or not self._watch(visitor)
             ):
                 self._dismiss(visitor)
@@ -359,8 +365,11 @@ class Doorman:
         visitor.sock.close()
 
     def _forget(self, visitor: Visitor) -> None:
-        visitor.queue.remove(visitor)
-        if visitor.queue is self._visitors:
+        """Let a connection wait no more."""
+        queue, visitor.queue = visitor.queue, None
+        if queue is not None:
+            del queue[visitor.sock.fileno()]
+        if queue is self._visitors:
             self._host.visitor_went()
         if visitor.is_watched:
             visitor.is_watched = False
@@ -369,6 +378,6 @@ class Doorman:
     def end(self) -> None:
         """Close whatever is here."""
         for queue in self._queues:
-            while (visitor := queue.first) is not None:
-                self._dismiss(visitor)
+            while queue:
+                self._dismiss(queue.first)
         self._stop_listening()

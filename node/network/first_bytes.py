@@ -23,22 +23,22 @@ _LARGEST_WAITED_FOR: Final = 32 * KIB
 _LARGEST_RECORD: Final = 16 * KIB
 
 
-def bytes_wanted(head: bytes, secured: bool, limits: Limits) -> int | None:
-    """Return how many bytes make the request whole; None if `head` does not tell yet.
+def bytes_wanted(said: bytes, secured: bool, limits: Limits) -> int | None:
+    """Return how many bytes make the request whole; None if its beginning does not tell yet.
 
     Raises `InvalidPDU` for what is neither an A-ASSOCIATE-RQ nor, if `secured`, a ClientHello.
     """
     if secured:
-        if head[0] != _TLS_HANDSHAKE:
+        if said[0] != _TLS_HANDSHAKE:
             raise InvalidPDU("no TLS", 0, 0)
-        if len(head) < _TLS_HEADER.size:
+        if len(said) < _TLS_HEADER.size:
             return None
-        return min(_TLS_HEADER.size + int(_TLS_HEADER.unpack_from(head)[2]), _LARGEST_RECORD)
-    if len(head) < HEADER.size:
-        if head[0] not in (A_ASSOCIATE_RQ, A_ABORT):
-            check_header(head[0], 0, True, limits)
+        return min(_TLS_HEADER.size + int(_TLS_HEADER.unpack_from(said)[2]), _LARGEST_RECORD)
+    if len(said) < HEADER.size:
+        if said[0] not in (A_ASSOCIATE_RQ, A_ABORT):
+            check_header(said[0], 0, True, limits)
         return None
-    pdu_type, length = HEADER.unpack(head)
+    pdu_type, length = HEADER.unpack_from(said)
     check_header(pdu_type, length, True, limits)
     return min(HEADER.size + int(length), _LARGEST_WAITED_FOR)
 

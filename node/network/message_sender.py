@@ -44,6 +44,10 @@ class MessageSender(DIMSEServiceProvider):
             self._most = min(super().maximum_pdu_size or LARGEST_PDU, LARGEST_PDU)
         return self._most
 
+    @maximum_pdu_size.setter
+    def maximum_pdu_size(self, length: int) -> None:
+        self._most = length
+
     def send_msg(self, primitive: Any, context_id: int) -> None:
         """Send a message; the common responses without the detour over a `Dataset`."""
         simple = _RESPONSE_FIELDS.get(type(primitive))
@@ -94,6 +98,20 @@ class MessageSender(DIMSEServiceProvider):
         encoded = command_set.encode_store_response(
             sop_class, sop_instance, message_id, status, comment
         )
+        self._send_encoded(encoded, context_id)
+
+    def send_echo_response(self, request: C_ECHO, context_id: int, status: int) -> None:
+        """Answer a C-ECHO request."""
+        if self._assoc.watched.message_sent:
+            response = C_ECHO()
+            response.MessageIDBeingRespondedTo = request.MessageID
+            response.AffectedSOPClassUID = request.AffectedSOPClassUID
+            response.Status = status
+            super().send_msg(response, context_id)
+            return
+        sop_class: Any = request._affected_sop_class_uid
+        message_id: Any = request._message_id
+        encoded = command_set.encode_echo_response(sop_class, message_id, status)
         self._send_encoded(encoded, context_id)
 
     def send_command(self, command: Command, context_id: int) -> None:

@@ -15,7 +15,7 @@ from pynetdicom.association import Association, ServiceUser
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
-from node.network.answers import Answers
+from node.network.answers import Answers, what_we_are
 from node.network.arena import Pool
 from node.network.indications import like
 from node.network.limits import Limits
@@ -44,10 +44,15 @@ class Prototype:
         self._acceptor.implementation_class_uid = ae.implementation_class_uid
         self._acceptor.implementation_version_name = ae.implementation_version_name
         self._acceptor.supported_contexts = contexts
+        #: What we are to everybody whose association changes nothing about it.
+        self.is_everybody = what_we_are(self._acceptor)
 
     def requestor(self, assoc: Association) -> ServiceUser:
-        """Return the requestor of a new association."""
-        return _copy_of(self._requestor, assoc)
+        """Return the requestor of a new association, of which an acceptor changes nothing."""
+        mine = like(self._requestor)
+        mine.assoc = assoc
+        mine._common_ext = {}
+        return mine
 
     def acceptor(self, assoc: Association) -> ServiceUser:
         """Return the acceptor of a new association: what we are to everybody."""

@@ -117,8 +117,10 @@ class Server(AssociationServer):
         self.server_address = cast(socket.socket, self.socket).getsockname()
 
     def server_activate(self) -> None:
-        """Let the kernel queue connections."""
-        cast(socket.socket, self.socket).listen(self.limits.backlog)
+        """Let the kernel queue connections, which are without delay as their listener is."""
+        listening = cast(socket.socket, self.socket)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listening.listen(self.limits.backlog)
 
     @property
     def address(self) -> Address:

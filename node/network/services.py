@@ -136,19 +136,14 @@ def _serve_store(assoc: NodeAssociation, request: C_STORE, context_id: int) -> N
 
 def _serve_echo(assoc: NodeAssociation, request: C_ECHO, context_id: int) -> None:
     """Serve a C-ECHO (PS3.4 A.4), as pynetdicom's `VerificationServiceClass` does."""
-    attributes = {"request": request, "context": assoc._accepted_cx[context_id].as_tuple}
+    attributes = {"request": request, "context": assoc.context_as_tuple(context_id)}
     try:
         answer = _status_of(evt.trigger(assoc, evt.EVT_C_ECHO, attributes))[0]
     except Exception:
         LOGGER.exception("handler of EVT_C_ECHO failed")
         answer = status.PROCESSING_FAILURE
-    if not assoc.is_established:
-        return
-    response = C_ECHO()
-    response._message_id_being_responded_to = request._message_id
-    response._affected_sop_class_uid = request._affected_sop_class_uid
-    response._status = answer
-    assoc.dimse.send_msg(response, context_id)
+    if assoc.is_established:
+        assoc.dimse.send_echo_response(request, context_id, answer)
 
 
 def _status_of(answer: Any) -> tuple[int, str]:

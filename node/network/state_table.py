@@ -82,6 +82,14 @@ class StateTable(DULServiceProvider):
         LOGGER.warning("aborting association with %s: %s", self.assoc.peer_name, said)
         self._abort = (source, reason)
 
+    def is_next(self, event: str, action: str) -> bool:
+        """Tell whether the table does `action` on `event` now, and nobody wants to see how.
+
+        Then what it does is done without the objects that it passes around.
+        """
+        state = self.state_machine.current_state
+        return not self._assoc.watched.pdu_sent and TRANSITION_TABLE.get((event, state)) == action
+
     def _run(self) -> None:
         """Let the table act until nothing is left to do."""
         while not self.event_queue.empty() or self._process_recv_primitive():

@@ -16,11 +16,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from pynetdicom import evt
 from pynetdicom.dul import _PDU_TYPES
-from pynetdicom.fsm import TRANSITION_TABLE
 from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT, A_RELEASE
 
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
+_RELEASE_RP: Final = bytes.fromhex("06000000000400000000")  # PS3.8 Table 9-25
 _ACSE_PRIMITIVES: Final = (A_ASSOCIATE, A_RELEASE, A_ABORT, A_P_ABORT)
 
 
@@ -52,7 +52,7 @@ class UpperLayer(StateTable):
 
     def send_pdu(self, primitive: Any) -> None:
         """Let the table act on a request or response of the local user, here and now."""
-        if isinstance(primitive, _ACSE_PRIMITIVES):
+        if self._assoc.watched.primitives and isinstance(primitive, _ACSE_PRIMITIVES):
             evt.trigger(self.assoc, evt.EVT_ACSE_SENT, {"primitive": primitive})
         self.to_provider_queue.put(primitive)
         self._run()
@@ -60,22 +60,25 @@ class UpperLayer(StateTable):
     def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:
         """Return the next indication for the local user; None when none came in time."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        while self.to_user_queue.empty():
+        while not self.to_user_queue:
             if not wait or not self.pump(deadline):
                 return None
-        primitive = self.to_user_queue.get()
-        if isinstance(primitive, _ACSE_PRIMITIVES):
+        primitive = self.to_user_queue.popleft()
+        if self._assoc.watched.primitives and isinstance(primitive, _ACSE_PRIMITIVES):
             evt.trigger(self.assoc, evt.EVT_ACSE_RECV, {"primitive": primitive})
         return primitive
 
     def peek_next_pdu(self) -> Any:
         """Return the next indication and leave it; look at the connection if there is none."""
-        if self.to_user_queue.empty():
+        if not self.to_user_queue:
             self.pump_what_is_there()
-        return None if self.to_user_queue.empty() else self.to_user_queue[0]
+        return self.to_user_queue[0] if self.to_user_queue else None
 
     def open(self) -> None:
         """Tell the table that a peer has connected (AE-5)."""
+        if self.is_next("Evt5", "AE-5"):
+            self.state_machine.transition("Sta2")
+            return
         self.event_queue.put("Evt5")
         self._run()
 
@@ -167,10 +170,10 @@ class UpperLayer(StateTable):
     def _indicate_data(self, body: memoryview) -> str:
         if self._assoc.watched.pdu_received:
             self._decode_pdu(bytearray(_whole(pdu_reader.P_DATA_TF, body)))
-        self._recv_pdu.put(cast(Any, DataTransfer(body)))
+        self._recv_pdu.put(DataTransfer(body))
         return "Evt10"
 
-    def _indicate(self, pdu_type: int, body: memoryview) -> str:
+    def _indicate(self, pdu_type: int, body: memoryview) -> str | None:
         if pdu_type == pdu_reader.A_RELEASE_RQ and self.assoc.dimse.is_receiving:
             raise InvalidPDU("A-RELEASE-RQ inside a message", pdu_reader.UNEXPECTED_PDU)
         if pdu_type == pdu_reader.P_DATA_TF:
@@ -178,8 +181,7 @@ class UpperLayer(StateTable):
         if pdu_type == pdu_reader.A_ASSOCIATE_RQ:
             return self._indicate_request(body) if self._awaits_request else "Evt6"
         if pdu_type == pdu_reader.A_RELEASE_RQ and not self._assoc.watched.pdu_received:
-            self._recv_pdu.put(cast(Any, ReleaseRequest))
-            return "Evt12"
+            return self._indicate_release()
         try:
             pdu, event = self._decode_pdu(bytearray(_whole(pdu_type, body)))
             primitive = pdu.to_primitive()
@@ -191,11 +193,19 @@ class UpperLayer(StateTable):
         self._recv_pdu.put(pdu)
         return event
 
+    def _indicate_release(self) -> str | None:
+        if self.is_next("Evt12", "AR-2"):
+            self.to_user_queue.append(A_RELEASE())
+            self.state_machine.transition("Sta8")
+            return None
+        self._recv_pdu.put(ReleaseRequest)
+        return "Evt12"
+
     @property
     def _awaits_request(self) -> bool:
         return self.state_machine.current_state == "Sta2"
 
-    def _indicate_request(self, body: memoryview) -> str:
+    def _indicate_request(self, body: memoryview) -> str | None:
         """Judge an A-ASSOCIATE-RQ by the Standard before anything else looks at it."""
         judge = judged_pdu if self.assoc.answers is None else self.assoc.answers.judged_pdu
         try:
@@ -207,21 +217,34 @@ class UpperLayer(StateTable):
         except Exception as error:  # as above
             raise InvalidPDU(f"A-ASSOCIATE-RQ: {error!r}", pdu_reader.INVALID_PARAMETER) from None
         self.assoc.judged = pdu.judged
-        self._recv_pdu.put(cast(Any, pdu))
+        if pdu.protocol_version == 1 and self.is_next("Evt6", "AE-6"):
+            self.to_user_queue.append(pdu.to_primitive())
+            self.state_machine.transition("Sta3")
+            return None
+        self._recv_pdu.put(pdu)
         return "Evt6"
 
     # -- sending -----------------------------------------------------------------------------
 
     def send_accept(self, primitive: A_ASSOCIATE, encoded: bytes) -> None:
         """Send an A-ASSOCIATE-AC that was encoded before: what AE-7 does, Sta3 to Sta6."""
-        state = self.state_machine.current_state
-        if self._assoc.watched.pdu_sent or TRANSITION_TABLE.get(("Evt7", state)) != "AE-7":
+        if self._assoc.watched.primitives or not self.is_next("Evt7", "AE-7"):
             self.send_pdu(primitive)
-            return
-        evt.trigger(self.assoc, evt.EVT_ACSE_SENT, {"primitive": primitive})
-        self.connection.send(encoded)
-        self.state_machine.transition("Sta6")
-        self._run()
+        else:
+            self._send_and_go_on(encoded, "Sta6")
+
+    def send_release_response(self) -> bool:
+        """Send an A-RELEASE-RP as AR-4 does; False where that is not what is next."""
+        if self._assoc.watched.primitives or not self.is_next("Evt14", "AR-4"):
+            return False
+        self._send_and_go_on(_RELEASE_RP, "Sta13")
+        return True
+
+    def _send_and_go_on(self, pdu: bytes, state: str) -> None:
+        self.connection.send(pdu)
+        self.state_machine.transition(state)
+        if self.event_queue:  # the line broke
+            self._run()
 
     def _send(self, pdu: Any) -> None:
         if isinstance(pdu, A_ABORT_RQ) and self._abort is not None:
@@ -233,8 +256,7 @@ class UpperLayer(StateTable):
     @property
     def sends_encoded(self) -> bool:
         """Tell whether DT-1 is what is next, and nobody wants to see the PDU."""
-        state = self.state_machine.current_state
-        return not self._assoc.watched.pdu_sent and TRANSITION_TABLE.get(("Evt9", state)) == "DT-1"
+        return self.is_next("Evt9", "DT-1")
 
     def command_pdu(self, context_id: int, encoded: bytes) -> bytes | None:
         """Return a command set that fits into one PDU as that; None if that is not for DT-1.
@@ -280,8 +302,11 @@ class UpperLayer(StateTable):
         if sock is not None:
             see_off(sock)
         # AR-5: for the association the connection is closed.
-        self.event_queue.put("Evt17")
-        self._run()
+        if not self._assoc.watched.closing and self.is_next("Evt17", "AR-5"):
+            self.state_machine.transition("Sta1")
+        else:
+            self.event_queue.put("Evt17")
+            self._run()
         return True
 
     def _await_close(self) -> None:

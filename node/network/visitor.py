@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import socket
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -11,12 +10,12 @@ from typing import Any
 
 @dataclass(slots=True, eq=False)
 class Visitor:
-    """A connection at the door, in one `Queue`."""
+    """A connection at the door, which may wait in one `Queue`."""
 
     sock: socket.socket
-    address: Any
-    queue: Queue
-    deadline: float = math.inf
+    address: Any = None
+    queue: Queue | None = None
+    deadline: float = 0.0
     is_watched: bool = False
     discarded: int = 0
 
@@ -40,38 +39,19 @@ class Visitor:
         return True
 
 
-class Queue:
-    """Connections that are given the same time, so that the first is the first who has had it."""
+class Queue(OrderedDict[int, Visitor]):
+    """Connections by descriptor that are given the same time: the first to come is first to go."""
 
     def __init__(self, seconds: float) -> None:
+        super().__init__()
         self._seconds = seconds
-        self._visitors: OrderedDict[int, Visitor] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._visitors)
 
     def put(self, visitor: Visitor, now: float) -> None:
         """Let `visitor` wait here from `now` on the monotonic clock."""
         visitor.queue, visitor.deadline = self, now + self._seconds
-        self._visitors[visitor.sock.fileno()] = visitor
-
-    def remove(self, visitor: Visitor) -> None:
-        """Let `visitor` wait here no more."""
-        self._visitors.pop(visitor.sock.fileno(), None)
-
-    def get(self, descriptor: int) -> Visitor | None:
-        """Return who has this descriptor."""
-        return self._visitors.get(descriptor)
+        self[visitor.sock.fileno()] = visitor
 
     @property
-    def first(self) -> Visitor | None:
-        """Return who has waited longest."""
-        for visitor in self._visitors.values():
-            return visitor
-        return None
-
-    @property
-    def deadline(self) -> float:
-        """Return when the first one has waited long enough, on the monotonic clock."""
-        first = self.first
-        return math.inf if first is None else first.deadline
+    def first(self) -> Visitor:
+        """Return who has waited longest; there has to be one."""
+        return next(iter(self.values()))

@@ -18,13 +18,15 @@ _PER_PDU: Final = (evt.EVT_PDU_RECV, evt.EVT_DATA_RECV, evt.EVT_FSM_TRANSITION)
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What somebody wants to be told of, as far as it happens for every message."""
+    """What somebody wants to be told of, as far as it happens for every message or association."""
 
     pdu_received: bool = False
     pdu_sent: bool = False
     data_sent: bool = False
     message_received: bool = False
     message_sent: bool = False
+    primitives: bool = False
+    closing: bool = False
 
 
 def watched(events: Container[evt.EventType]) -> Watched:
@@ -37,6 +39,8 @@ def watched(events: Container[evt.EventType]) -> Watched:
         data_sent=evt.EVT_DATA_SENT in events,
         message_received=evt.EVT_DIMSE_RECV in events,
         message_sent=evt.EVT_DIMSE_SENT in events,
+        primitives=evt.EVT_ACSE_RECV in events or evt.EVT_ACSE_SENT in events,
+        closing=evt.EVT_CONN_CLOSE in events,
     )
 
 

@@ -560,6 +560,20 @@ def test_no_pattern_where_the_instance_is_not_last_or_something_is_there_twice()
         assert repetition.pattern_of(CONTEXT, encoded + more, command) is None
 
 
+@pytest.mark.parametrize("sop_class", ["1.2.840.10008.1.1", "1.2", None])
+@pytest.mark.parametrize("number", [0, 0x0122, 0xFFFF])
+def test_an_echo_response_is_a_command_set_like_any(sop_class: str | None, number: int) -> None:
+    assert command_set.encode_echo_response(sop_class, number, number) == command_set.encode(
+        {
+            "AffectedSOPClassUID": sop_class,
+            "CommandField": command_set.C_ECHO_RSP,
+            "MessageIDBeingRespondedTo": number,
+            "CommandDataSetType": command_set.NO_DATA_SET,
+            "Status": number,
+        }
+    )
+
+
 @pytest.mark.parametrize("instance", ["1.2.3", "1.2.34", "1" * 64])
 @pytest.mark.parametrize("number", [0, 0xA700, 0xFFFF])
 def test_store_responses_are_the_same(instance: str, number: int) -> None:

@@ -444,6 +444,57 @@ def test_peer_events_carry_what_pynetdicom_promises(serve) -> None:
     assert seen.count("EVT_DIMSE_RECV") == seen.count("EVT_DIMSE_SENT") == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [
+        *[(name, 1) for name in ("CONN_OPEN", "REQUESTED", "ACCEPTED", "ESTABLISHED", "RELEASED")],
+        *[("C_ECHO", 1), ("CONN_CLOSE", 1), ("DIMSE_RECV", 1), ("DIMSE_SENT", 1)],
+        *[("ACSE_RECV", 2), ("ACSE_SENT", 2)],  # A-ASSOCIATE and A-RELEASE
+        *[("PDU_RECV", 3), ("PDU_SENT", 3)],
+    ],
+)
+def test_whoever_watches_one_thing_sees_it_as_often_as_it_happens(serve, name, times) -> None:
+    """What nobody watches is done without the table's objects, and must not be missed for that."""
+    seen = []
+
+    def see(event: evt.Event) -> int:
+        seen.append(event.event.name)
+        return 0x0000
+
+    server = serve([(getattr(evt, f"EVT_{name}"), see)], [build_context(Verification)])
+    for number in (1, 2):  # the second one is answered as the first one was
+        with RawPeer(server.address) as peer:
+            peer.send([associate_rq(), message(3, echo_rq()), RELEASE_RQ])
+            assert [peer.receive() for _ in range(3)] == [
+                *("A-ASSOCIATE-AC", status(0x0000), "A-RELEASE-RP")
+            ]
+        wait_until(lambda: server.active == 0, "association ended")
+        assert seen == [f"EVT_{name}"] * times * number
+
+
+def test_whoever_watches_the_table_sees_every_step_of_it(serve) -> None:
+    steps = []
+
+    def see(event: evt.Event) -> None:
+        steps.append((event.current_state, event.fsm_event, event.action, event.next_state))
+
+    server = serve([(evt.EVT_FSM_TRANSITION, see)], [build_context(Verification)])
+    for _ in range(2):
+        steps.clear()
+        with RawPeer(server.address) as peer:
+            peer.send([associate_rq(), RELEASE_RQ])
+            assert [peer.receive(), peer.receive()] == ["A-ASSOCIATE-AC", "A-RELEASE-RP"]
+        wait_until(lambda: server.active == 0, "association ended")
+        assert steps == [
+            ("Sta1", "Evt5", "AE-5", "Sta2"),
+            ("Sta2", "Evt6", "AE-6", "Sta3"),
+            ("Sta3", "Evt7", "AE-7", "Sta6"),
+            ("Sta6", "Evt12", "AR-2", "Sta8"),
+            ("Sta8", "Evt14", "AR-4", "Sta13"),
+            ("Sta13", "Evt17", "AR-5", "Sta1"),
+        ]
+
+
 @pytest.mark.peer
 @pytest.mark.parametrize(
     ("program", "arguments"),
