@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -73,6 +73,17 @@ class Answers:
                 self._answers.popitem(last=False)
 
 
+class Offer(list[PresentationContext]):
+    """Contexts that an acceptor supports, made once for many associations and only read.
+
+    `identity` stands for them where they are compared.
+    """
+
+    def __init__(self, contexts: Iterable[PresentationContext]) -> None:
+        super().__init__(contexts)
+        self.identity: Hashable = object()
+
+
 def is_repeatable(judged: JudgedRequest) -> bool:
     """Tell whether the answer to a request depends on nothing but what we are."""
     return judged.is_plain and len(judged.body) <= LONGEST_REQUEST
@@ -82,19 +93,24 @@ def what_we_are(acceptor: ServiceUser) -> Hashable:
     """Return what else the answer to a request depends on; None where it is negotiated."""
     if acceptor.extended_negotiation:
         return None
-    supported = tuple(
-        (
-            context.abstract_syntax,
-            tuple(context.transfer_syntax),
-            context.scu_role,
-            context.scp_role,
-        )
-        for context in acceptor._contexts
-    )
     ours = (
         acceptor.ae_title,
         acceptor.maximum_length,
         acceptor.implementation_class_uid,
         acceptor.implementation_version_name,
     )
-    return supported, ours
+    return _identity_of(acceptor._contexts), ours
+
+
+def _identity_of(contexts: list[PresentationContext]) -> Hashable:
+    if isinstance(contexts, Offer):
+        return contexts.identity
+    return tuple(
+        (
+            context.abstract_syntax,
+            tuple(context.transfer_syntax),
+            context.scu_role,
+            context.scp_role,
+        )
+        for context in contexts
+    )

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeAlias
 
 from node.dicom.uids import is_uid
 from node.network.pdu_reader import (
@@ -63,17 +63,23 @@ _ITEM: Final = struct.Struct(">BxH")
 _UNREADABLE_TITLES: Final = struct.pack(">H2x16s16s32x", 1, b"?".ljust(16), b"?".ljust(16))
 
 
+#: Abstract syntaxes, and the transfer syntaxes that are proposed for each.
+Proposed: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class JudgedRequest:
     """What is left of an A-ASSOCIATE-RQ: its body, and what was decided already.
 
     It is plain where its user information says only who asks and how long a PDU may be.
+    `proposed` are the abstract syntaxes of its usable contexts, each with its transfer syntaxes.
     """
 
     body: bytes
     rejection: tuple[int, int, int] | None
     unusable_contexts: tuple[tuple[int, int], ...]
     is_plain: bool
+    proposed: Proposed = field(compare=False)
 
 
 def readable_by_pynetdicom(body: bytes, secured: bool) -> JudgedRequest:
@@ -81,6 +87,7 @@ def readable_by_pynetdicom(body: bytes, secured: bool) -> JudgedRequest:
     rejection = _judge_titles(body[4:20], body[20:36])
     kept = [body[:ASSOCIATE_FIXED_BYTES] if rejection is None else _UNREADABLE_TITLES]
     contexts: dict[int, int] = {}
+    proposed: list[tuple[str, tuple[str, ...]]] = []
     application_context = b""
     is_plain = True
     seen: set[int] = set()
@@ -96,6 +103,7 @@ def readable_by_pynetdicom(body: bytes, secured: bool) -> JudgedRequest:
             contexts[value[0]] = result
             if result:
                 continue
+            proposed.append(_names_in(value))
         elif kind == USER_INFORMATION:
             value, refused = _judge_user_information(value, secured)
             rejection = rejection or refused
@@ -106,7 +114,13 @@ def readable_by_pynetdicom(body: bytes, secured: bool) -> JudgedRequest:
     if application_context != DICOM_APPLICATION_CONTEXT:
         rejection = CONTEXT_NAME_NOT_SUPPORTED
     unusable = tuple((context_id, result) for context_id, result in contexts.items() if result)
-    return JudgedRequest(b"".join(kept), rejection, unusable, is_plain)
+    return JudgedRequest(b"".join(kept), rejection, unusable, is_plain, tuple(proposed))
+
+
+def _names_in(context: bytes) -> tuple[str, tuple[str, ...]]:
+    """Return the abstract syntax of a usable presentation context, and its transfer syntaxes."""
+    abstract, *transfer = (name.rstrip(b"\0 ").decode("ascii") for _, name in items(context[4:]))
+    return abstract, tuple(transfer)
 
 
 def _invalid(what: str) -> InvalidPDU:

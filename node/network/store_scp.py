@@ -15,19 +15,21 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from pynetdicom import AllStoragePresentationContexts, evt
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
-from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.presentation import build_context
 
 from node.dicom import status
 from node.dicom.contexts import VERIFICATION, accepts, in_preferred_order
 from node.errors import InstanceRefused
 from node.events import AuthenticationFailed, Witness, nobody
 from node.model import Origin, Received, Stored
+from node.network.answers import MOST_REQUESTS, Offer, is_repeatable
+from node.network.association_request import JudgedRequest, Proposed
 from node.network.census import Census
 from node.network.data_set import ReceivedData
 from node.network.dimse import received_data
@@ -157,8 +159,7 @@ class StoreSCP:
         refusal = self._refusal(origin_of(assoc), assoc.certificate_names)
         refusal = refusal or self._refusal_of_user(assoc)
         if refusal is None:
-            requested = assoc.requestor.requested_contexts
-            assoc.acceptor.supported_contexts = _supported(requested, self._narrow)
+            assoc.acceptor.supported_contexts = _supported(assoc.judged, self._narrow)
             return
         self.ledger.reject(assoc, refusal)
         assoc.acse.send_reject(*refusal.code)
@@ -288,18 +289,28 @@ def _storage_classes() -> frozenset[str]:
     return frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
 
 
-def _supported(
-    requested: list[PresentationContext], narrow: Narrow | None
-) -> list[PresentationContext]:
+def _supported(judged: JudgedRequest, narrow: Narrow | None) -> Offer:
     """Return what this association may use: exactly what was proposed, as far as we take it."""
-    proposed: dict[str, list[str]] = {}
-    for context in requested:
-        abstract_syntax = str(context.abstract_syntax)
+    allowed = judged.proposed
+    if narrow is not None:
+        allowed = tuple((uid, tuple(uids)) for uid, uids in narrow(_taken(allowed)).items())
+    # The same each time where it is the same, so that the answer to it is known to be the same.
+    return _offer(allowed) if is_repeatable(judged) else _offer.__wrapped__(allowed)
+
+
+def _taken(proposed: Proposed) -> dict[str, list[str]]:
+    """Return by abstract syntax what was proposed for those that we take."""
+    taken: dict[str, list[str]] = {}
+    for abstract_syntax, transfer_syntaxes in proposed:
         if accepts(abstract_syntax, _storage_classes()):
-            syntaxes = proposed.setdefault(abstract_syntax, [])
-            syntaxes += [str(uid) for uid in context.transfer_syntax if uid not in syntaxes]
-    allowed = narrow(proposed) if narrow is not None else proposed
-    return [
+            syntaxes = taken.setdefault(abstract_syntax, [])
+            syntaxes += [uid for uid in transfer_syntaxes if uid not in syntaxes]
+    return taken
+
+
+@lru_cache(MOST_REQUESTS)
+def _offer(proposed: Proposed) -> Offer:
+    return Offer(
         build_context(abstract_syntax, in_preferred_order(syntaxes))
-        for abstract_syntax, syntaxes in allowed.items()
-    ]
+        for abstract_syntax, syntaxes in _taken(proposed).items()
+    )
