@@ -31,6 +31,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <time.h>
 
@@ -691,7 +692,34 @@ static PyObject *py_store_response(PyObject *Py_UNUSED(module), PyObject *args)
     return PyBytes_FromStringAndSize((const char *)pdu, at - pdu);
 }
 
+/* A timer that wakes whoever polls its descriptor; Python has none before 3.13. */
+static PyObject *py_timer(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    return fd < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyLong_FromLong(fd);
+}
+
+static PyObject *py_set_timer(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    int fd;
+    long microseconds;
+    if (!PyArg_ParseTuple(args, "il:set_timer", &fd, &microseconds))
+        return NULL;
+    if (microseconds < 0) {
+        PyErr_SetString(PyExc_ValueError, "a timer of a negative time");
+        return NULL;
+    }
+    struct itimerspec at = {.it_value = {.tv_sec = microseconds / 1000000,
+                                         .tv_nsec = microseconds % 1000000 * 1000}};
+    if (timerfd_settime(fd, 0, &at, NULL) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef METHODS[] = {
+    {"timer", py_timer, METH_NOARGS, "timer() -> the descriptor of a timer (timerfd_create(2))"},
+    {"set_timer", py_set_timer, METH_VARARGS,
+     "set_timer(descriptor, microseconds): from then on it can be read; never if that is 0"},
     {"repeated", py_repeated, METH_VARARGS,
      "repeated(body, model, message_id_at, instance_at) -> (command set, message ID, "
      "SOP instance UID), or None"},

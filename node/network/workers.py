@@ -1,13 +1,16 @@
-"""Threads that look after one epoll together, and each do what comes of it themselves.
+"""Threads that look after one epoll by turns, and each do what comes of it themselves.
 
-One of those that wait takes an event, attends to it, and where a task comes of that it runs the
-task itself: nothing is handed from thread to thread, which costs more than a short association
-does. Before it goes, somebody else is there: another that waits, or a thread that is started.
-One that has finished its task waits again. At most `MOST_WAITING` wait, and those that had nothing
-to do for `IDLE_SECONDS` end, but for one.
+One of them keeps watch: it waits for events and attends to them. Where a task comes of that it
+leaves and runs the task itself: nothing is handed from thread to thread, which costs more than a
+short association does. The others wait in reserve. One of them is called when nobody has kept
+watch for a moment; a thread whose task was short is back before, and nobody is woken. So short
+tasks are done by one thread, one after the other, and do not compete for the interpreter.
+
+Before a thread leaves somebody else is there, if need be a new one. At most `MOST_WAITING` wait,
+and those that had nothing to do for `IDLE_SECONDS` end, but for one.
 
 What is attended to is told by `Duty`, whose methods are called by one thread at a time. Where one
-raises, nobody waits any more. `call` and `stop` may be called from any thread.
+raises, nobody keeps watch any more. `call` and `stop` may be called from any thread.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol, TypeAlias
 
+from node.network.relief import Relief
+
 #: Must not raise.
 Task: TypeAlias = Callable[[], None]
 
@@ -29,6 +34,9 @@ Task: TypeAlias = Callable[[], None]
 IDLE_SECONDS: Final = 1.0
 #: A burst of short associations on two or four cores uses no more at a time.
 MOST_WAITING: Final = 8
+#: Nobody keeps watch for so long at most. A C-ECHO with its association takes a quarter of it.
+UNWATCHED_MICROSECONDS: Final = 1000
+_AT_ONCE: Final = 1
 
 
 class Duty(Protocol):
@@ -55,7 +63,7 @@ class Workers:
 
     def __init__(self, duty: Duty, name: str) -> None:
         self.epoll = select.epoll()
-        #: Nobody waits any more, and what was waited for is closed.
+        #: Nobody keeps watch any more, and what was waited for is closed.
         self.ended = threading.Event()
         #: Held by the thread that attends.
         self.lock = threading.Lock()
@@ -63,11 +71,13 @@ class Workers:
         self._name = name
         self._called = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.epoll.register(self._called, select.EPOLLIN)
+        self._relief = Relief()
         self._stopping = False
-        #: Threads that wait, attend, or are about to.
+        #: Threads that keep watch, wait in reserve, or are about to.
         self._present = 0
-        #: When each of those that wait will look at the clock again.
-        self._alarms: dict[int, float] = {}
+        self._is_watched = False
+        #: When the one that keeps watch will look at the clock again.
+        self._alarm = math.inf
         self._tasks: deque[Task] = deque()
 
     def start(self) -> None:
@@ -81,17 +91,17 @@ class Workers:
             self._call()
 
     def stop(self) -> None:
-        """Let nobody wait any more; tasks that run go on."""
+        """Let nobody keep watch any more; tasks that run go on."""
         with self.lock:
             self._stopping = True
             if self._present:
-                self._call()
+                self._call_all()
             elif not self.ended.is_set():
                 self._end()
 
     @property
     def is_waiting(self) -> bool:
-        """Tell whether somebody waits, and will go on to."""
+        """Tell whether somebody keeps watch, and will go on to."""
         return self._present > 0 and not self._stopping
 
     def make_ready(self) -> None:
@@ -122,7 +132,7 @@ class Workers:
             task = self._next(is_new=False)
 
     def _next(self, is_new: bool) -> Task | None:
-        """Wait, attend, and return a task; None where this thread is needed no more."""
+        """Keep watch or wait in reserve, and return a task; None to a thread that may end."""
         with self.lock:
             if not is_new:
                 self._present += 1
@@ -133,58 +143,83 @@ class Workers:
                 self._stopping = True
                 raise
             finally:
-                self._go()
+                self._leave()
 
     def _await_task(self) -> Task | None:
         idle_at = time.monotonic() + IDLE_SECONDS
         while not self._tasks and not self._stopping:
-            is_spare = self._present > 1
-            if self._attend_once(idle_at if is_spare else math.inf):
-                idle_at = time.monotonic() + IDLE_SECONDS
-            elif time.monotonic() >= idle_at and self._present > 1:
+            if not self._is_watched:
+                self._keep_watch()
+            elif (left := idle_at - time.monotonic()) > 0:
+                self._wait_in_reserve(left)
+            else:
                 return None
         return self._tasks.popleft() if self._tasks else None
 
-    def _attend_once(self, until: float) -> bool:
-        """Wait for events, at most `until`, and attend to them; False if there was none."""
-        alarm = min(until, self._duty.next_deadline())
-        self._alarms[threading.get_ident()] = alarm
+    def _keep_watch(self) -> None:
+        """Attend to what happens until there is a task."""
+        self._relief.cancel()
+        self._is_watched = True
+        try:
+            while not self._tasks and not self._stopping:
+                self._attend_once()
+        finally:
+            self._is_watched = False
+
+    def _attend_once(self) -> None:
+        self._alarm = self._duty.next_deadline()
         self.lock.release()
         try:
-            events = self.epoll.poll(_seconds_until(alarm))
+            events = self.epoll.poll(_seconds_until(self._alarm))
         finally:
             self.lock.acquire()
-            del self._alarms[threading.get_ident()]
         for descriptor, _ in events:
-            if descriptor != self._called:
-                self._duty.attend(descriptor)
-            elif not self._stopping:  # or all are to see it
+            if descriptor == self._called:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self._called)
                 self._duty.attend_to_call()
+            else:
+                self._duty.attend(descriptor)
         self._duty.attend_to_deadlines()
-        return bool(events)
 
-    def _go(self) -> None:
-        """Leave; what this thread would have seen to is seen to by others."""
+    def _wait_in_reserve(self, seconds: float) -> None:
+        if self._duty.next_deadline() < self._alarm:
+            self._call()  # it comes from what this thread has done, and the other cannot know
+        self.lock.release()
+        try:
+            self._relief.wait(seconds)
+        finally:
+            self.lock.acquire()
+
+    def _leave(self) -> None:
+        """Go; what this thread would have seen to is seen to by others."""
         self._present -= 1
         if self._stopping and not self._present:
             if not self.ended.is_set():
                 self._end()
-        elif self._tasks or self._stopping or self._alarm_is_missing():
+        elif self._stopping:
+            self._call_all()
+        elif self._tasks:
+            self._relief.set(_AT_ONCE)
+        elif not self._is_watched:
+            self._relief.set(UNWATCHED_MICROSECONDS)
+        elif self._duty.next_deadline() < self._alarm:
             self._call()
-
-    def _alarm_is_missing(self) -> bool:
-        return self._duty.next_deadline() < min(self._alarms.values(), default=math.inf)
 
     def _call(self) -> None:
         if not self.ended.is_set():
             with contextlib.suppress(OSError):
                 os.eventfd_write(self._called, 1)
 
+    def _call_all(self) -> None:
+        """Each one that hears it leaves, and calls the next."""
+        self._call()
+        self._relief.set(_AT_ONCE)
+
     def _end(self) -> None:
         self._duty.end()
         self.epoll.close()
+        self._relief.close()
         # Whoever still calls must not write into another file that has this number by then.
         self.ended.set()
         os.close(self._called)

@@ -278,8 +278,10 @@ def test_an_association_that_is_over_costs_no_thread_and_no_place(serve) -> None
 def test_peers_that_never_close_are_let_go_when_there_are_too_many(serve) -> None:
     server = serve(limits=Limits(waiting=5, close_seconds=30))
     with contextlib.ExitStack() as stack:
-        peers = [stack.enter_context(RawPeer(server.address)) for _ in range(8)]
-        for peer in peers:
+        peers = []
+        for _ in range(8):
+            peer = stack.enter_context(RawPeer(server.address))
+            peers.append(peer)
             peer.send([associate_rq(), RELEASE_RQ])
             assert [peer.receive(), peer.receive()] == [ACCEPTED, "A-RELEASE-RP"]
         assert peers[0].until_closed() < 3

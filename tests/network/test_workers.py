@@ -1,4 +1,4 @@
-"""The threads that wait at one epoll: who attends, who goes with a task, who stays."""
+"""The threads that look after one epoll: who keeps watch, who goes with a task, who is called."""
 
 from __future__ import annotations
 
@@ -13,8 +13,18 @@ from collections.abc import Iterator
 import pytest
 from network.peers import wait_until
 
-from node.network import workers
+from node.network import relief, workers
+from node.network.relief import Relief
 from node.network.workers import Workers
+
+
+@pytest.fixture(params=[True, False], ids=["timer", "no timer"], autouse=True)
+def has_timer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    if request.param and relief.KERNEL is None:
+        pytest.skip("the kernel was not built")
+    if not request.param:
+        monkeypatch.setattr(relief, "KERNEL", None)
+    return bool(request.param)
 
 
 class Duty:
@@ -26,6 +36,7 @@ class Duty:
         self.workers.epoll.register(self.reader, select.EPOLLIN | select.EPOLLET)
         self.go_on = threading.Event()
         self.deadline = math.inf
+        self.threads: set[int] = set()
         self.calls = self.begun = self.done = self.deadlines = self.ends = 0
 
     def give(self, count: int = 1) -> None:
@@ -39,6 +50,7 @@ class Duty:
 
     def _task(self) -> None:
         self.begun += 1
+        self.threads.add(threading.get_ident())
         self.go_on.wait(10)
         self.done += 1
 
@@ -71,6 +83,49 @@ def duty() -> Iterator[Duty]:
 
 def waiting() -> int:
     return sum(thread.name == "waits" for thread in threading.enumerate())
+
+
+def test_the_call_comes_after_its_time_and_not_when_it_is_cancelled(has_timer: bool) -> None:
+    call = Relief()
+    begun = time.monotonic()
+    call.set(20_000)
+    call.wait(10)
+    assert time.monotonic() - begun < 5
+    assert not has_timer or time.monotonic() - begun >= 0.02
+    for _ in range(2):
+        call.set(1)
+        call.cancel()
+        begun = time.monotonic()
+        call.wait(0.05)
+        assert time.monotonic() - begun >= 0.05
+    call.set(30_000_000)
+    call.set(1)  # the last one counts
+    begun = time.monotonic()
+    call.wait(10)
+    assert time.monotonic() - begun < 5
+    call.close()
+
+
+def test_short_tasks_are_done_by_one_thread(duty: Duty, monkeypatch, has_timer: bool) -> None:
+    monkeypatch.setattr(workers, "UNWATCHED_MICROSECONDS", 30_000_000)
+    duty.go_on.set()
+    duty.workers.start()
+    for number in range(1, 11):
+        if number == 3:
+            duty.threads.clear()  # the second thread may have come when it was started
+        duty.give()
+        wait_until(lambda number=number: duty.done == number, "done")
+    assert len(duty.threads) == 1 or not has_timer
+
+
+def test_nobody_waits_long_for_one_who_keeps_watch(duty: Duty) -> None:
+    duty.workers.start()
+    for number in range(1, 5):
+        begun = time.monotonic()
+        duty.give()
+        wait_until(lambda number=number: duty.begun == number, "begun")
+        assert time.monotonic() - begun < 1
+    assert len(duty.threads) == 4
 
 
 def test_one_thread_waits_and_another_stays_when_it_goes_with_a_task(duty: Duty) -> None:

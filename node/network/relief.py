@@ -1,0 +1,52 @@
+"""A wake-up call that can be put off: for threads that wait in reserve.
+
+Whoever leaves a post sets it to a moment later and is mostly back before; then nobody was woken.
+Where there is no kernel of ours there is no timer, and the call comes at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+
+from node.network.kernel import KERNEL
+
+
+class Relief:
+    """The call; one of those that wait for it hears it."""
+
+    def __init__(self) -> None:
+        has_timer = KERNEL is not None
+        self._descriptor = KERNEL.timer() if has_timer else os.eventfd(0, os.EFD_NONBLOCK)
+        self._epoll = select.epoll()
+        self._epoll.register(self._descriptor, select.EPOLLIN | select.EPOLLET)
+        self._is_set = False
+
+    def set(self, microseconds: int) -> None:
+        """Call after so long, at least one, unless `cancel` or `set` comes before."""
+        self._is_set = True
+        if KERNEL is None:
+            os.eventfd_write(self._descriptor, 1)
+        else:
+            KERNEL.set_timer(self._descriptor, microseconds)
+
+    def cancel(self) -> None:
+        """Do not call."""
+        if not self._is_set:
+            return
+        self._is_set = False
+        if KERNEL is None:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._descriptor)
+        else:
+            KERNEL.set_timer(self._descriptor, 0)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the call, at most so long."""
+        self._epoll.poll(seconds)
+
+    def close(self) -> None:
+        """Give everything back; nobody may wait any more."""
+        self._epoll.close()
+        os.close(self._descriptor)
