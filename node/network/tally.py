@@ -208,9 +208,9 @@ class Tally:
         self.results[result] = self.results.get(result, 0) + 1
         if record.result == "rejected":
             self.rejections[record.reason] = self.rejections.get(record.reason, 0) + 1
-            self.rejected = latest([*self.rejected, record])
+            _add_latest(self.rejected, record)
         else:
-            self.finished = latest([*self.finished, record])
+            _add_latest(self.finished, record)
 
     def copy(self) -> Tally:
         """Return a tally that nobody else changes."""
@@ -235,12 +235,23 @@ def latest(records: Iterable[AssociationRecord]) -> list[AssociationRecord]:
     """Return the last records, newest last; those that are more of the same stand as one."""
     folded: list[AssociationRecord] = []
     for record in sorted(records, key=lambda each: each.at):
-        same = next((each for each in folded if record.follows(each)), None)
-        if same is not None:
-            folded.remove(same)
-            record = record.plus(same)
-        folded.append(record)
+        _fold(folded, record)
     return folded[-MOST_REMEMBERED:]
+
+
+def _add_latest(folded: list[AssociationRecord], record: AssociationRecord) -> None:
+    """Add the record of now to the last ones."""
+    _fold(folded, record)
+    del folded[:-MOST_REMEMBERED]
+
+
+def _fold(folded: list[AssociationRecord], record: AssociationRecord) -> None:
+    # The one that it follows is mostly the last.
+    for place in range(len(folded) - 1, -1, -1):
+        if record.follows(folded[place]):
+            record = record.plus(folded.pop(place))
+            break
+    folded.append(record)
 
 
 def merge(tallies: Iterable[Tally]) -> Tally:

@@ -68,8 +68,11 @@ class Trail:
         self.folder = folder
         self._file_bytes = max(1, most_bytes // _FILES)
         self._lock = threading.Lock()
+        self._lock_path = folder / "lock"
+        self._lock_file = -1
         self._descriptor = -1
-        self._number = 0
+        #: The file that is open, and the one that is next.
+        self._paths = self._path(0), self._path(1)
 
     def record(self, event: Event) -> None:
         """Write an event down."""
@@ -121,14 +124,18 @@ class Trail:
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
-        self.folder.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = self._make(self.folder / "lock", flags)
+        if not _is_at(self._lock_file, self._lock_path):
+            if self._lock_file >= 0:
+                os.close(self._lock_file)
+                self._lock_file = -1
+            self.folder.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._lock_file = self._make(self._lock_path, flags)
+        fcntl.flock(self._lock_file, fcntl.LOCK_EX)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(descriptor)
+            fcntl.flock(self._lock_file, fcntl.LOCK_UN)
 
     def _append(self, line: bytes) -> None:
         """Write one line, whole or not at all; the lock is held."""
@@ -145,19 +152,27 @@ class Trail:
 
     def _open(self) -> None:
         """Have the last file open, a new one where it is full."""
+        if self._is_last():
+            return
         numbers = self._numbers()
         number = max(numbers[-1] if numbers else 1, 1)
         if self._is_full(number):
             number += 1
             for old in numbers[: -(_FILES - 1)]:
                 self._path(old).unlink(missing_ok=True)
-        if number == self._number and self._descriptor >= 0 and self._path(number).exists():
-            return
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._descriptor, self._number = self._make(self._path(number), flags), number
+        self._paths = self._path(number), self._path(number + 1)
+        self._descriptor = self._make(self._paths[0], flags)
+
+    def _is_last(self) -> bool:
+        """Tell whether the file that is open is still the one that is written to."""
+        path, following = self._paths
+        if not _is_at(self._descriptor, path) or os.path.lexists(following):
+            return False
+        return os.fstat(self._descriptor).st_size < self._file_bytes
 
     def _make(self, path: Path, flags: int) -> int:
         """Open a file that may be new; what root makes belongs to the node that comes after."""
@@ -187,3 +202,11 @@ class Trail:
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:08d}{_SUFFIX}"
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Tell whether the file that is open is the one at `path`."""
+    try:
+        return descriptor >= 0 and os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False

@@ -101,6 +101,8 @@ class TextFormatter(logging.Formatter):
 def _escaped(line: str) -> str:
     if len(line) > _MOST_CHARACTERS:
         line = f"{line[:_MOST_CHARACTERS]}… ({len(line):,} characters)"
+    if line.isprintable():
+        return line
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
 
 

@@ -152,6 +152,35 @@ def test_a_pipe_in_the_trail_is_neither_read_nor_written(tmp_path: Path) -> None
     assert trail.end().file == 1
 
 
+def test_a_trail_whose_files_are_taken_away_is_begun_anew(tmp_path: Path) -> None:
+    """By an administrator, while processes have them open."""
+    folder = tmp_path / "audit"
+    trail, other = Trail(folder, 1 << 20), Trail(folder, 1 << 20)
+    for taken in (folder / "00000001.jsonl", folder / "lock", folder):
+        for each in (trail, other):
+            each.record(EVENTS[0])
+        if taken == folder:
+            folder.rename(tmp_path / "old")
+        else:
+            taken.unlink()
+        for each in (trail, other):
+            each.record(EVENTS[1])
+        assert [line.event for line in trail.read(Position(1, 0))][-2:] == [EVENTS[1]] * 2
+    assert [line.event for line in trail.read(Position(1, 0))] == [EVENTS[1]] * 2
+
+
+def test_a_file_that_another_process_has_begun_is_gone_on_with(tmp_path: Path) -> None:
+    trail, other = Trail(tmp_path, 10_000), Trail(tmp_path, 10_000)
+    for number in range(40):
+        for each in (trail, other):
+            each.record(QueueAction(action="retry", destination="d", instances=number, by="x"))
+    for file in tmp_path.glob("*.jsonl"):
+        assert file.stat().st_size < 1_200
+    events_of_all = [line.event for line in trail.read(Position(1, 0))]
+    kept = [event.instances for event in events_of_all]  # type: ignore[union-attr]
+    assert kept == sorted(kept)
+
+
 def test_a_trail_that_cannot_be_written_stops_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
