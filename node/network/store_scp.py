@@ -134,6 +134,8 @@ class StoreSCP:
         census: Census | None = None,
     ) -> Server:
         """Start listening; raises `CannotWrite` where the port is taken."""
+        # An association whose end nobody watches ends faster.
+        over_tls = [(evt.EVT_CONN_CLOSE, self._ended)] if ssl_context is not None else []
         return listen(
             address=address,
             ae_title=self._ae_title,
@@ -141,7 +143,7 @@ class StoreSCP:
                 (evt.EVT_REQUESTED, self._requested),
                 (evt.EVT_REJECTED, self._not_well_formed),
                 (evt.EVT_ESTABLISHED, self._established),
-                (evt.EVT_CONN_CLOSE, self._ended),
+                *over_tls,
                 (evt.EVT_C_STORE, self._store),
                 (evt.EVT_C_ECHO, self._echo),
             ],
