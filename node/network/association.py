@@ -70,6 +70,8 @@ class NodeAssociation(WatchedAssociation):
         self.code = os.urandom(3).hex()
         #: Why the TLS handshake failed, where it did: whoever listens to EVT_CONN_CLOSE tells.
         self.tls_failure = ""
+        #: From where the connection came.
+        self.client_address: tuple[Any, ...] = ()
         #: Whose place in the census it has.
         self.peer_address = ""
         self.limits = limits
@@ -209,6 +211,7 @@ class NodeAssociation(WatchedAssociation):
         self._thread = threading.get_ident()
         threading.current_thread().name = self.name
         try:
+            evt.trigger(self, evt.EVT_CONN_OPEN, {"address": self.client_address})
             if self._secure() and self._negotiate():
                 self.was_established = True
                 self._serve_until_end()
@@ -264,10 +267,11 @@ class NodeAssociation(WatchedAssociation):
         judged, prototype = self.judged, self._prototype
         if judged is None or prototype is None or not is_repeatable(judged):
             return None
+        who_may_ask = tuple(self._ae._require_calling_aet), self._ae._require_called_aet
         if not self.acceptor_is_changed:
-            return judged, prototype.is_everybody
+            return judged, who_may_ask, prototype.is_everybody
         ours = what_we_are(self.acceptor)
-        return None if ours is None else (judged, ours)
+        return None if ours is None else (judged, who_may_ask, ours)
 
     def context_as_tuple(self, context_id: int) -> PresentationContextTuple:
         """Return an accepted presentation context as events have it; the same each time."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pynetdicom import evt
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.transport import RequestHandler
 
@@ -26,22 +25,18 @@ class AssociationHandler(RequestHandler):
     """Makes an association of a connection, without copying 170 presentation contexts."""
 
     server: Server
-
     assoc: NodeAssociation
 
     def handle(self) -> None:
-        """Make the association; whoever lets it in runs it."""
-        self.assoc = self._create_association()
-        evt.trigger(self.assoc, evt.EVT_CONN_OPEN, {"address": self.client_address})
-
-    def _create_association(self) -> NodeAssociation:
+        """Make the association; whoever let it in runs it."""
         server = self.server
-        assoc = NodeAssociation(
+        self.assoc = assoc = NodeAssociation(
             self.ae, MODE_ACCEPTOR, server.limits, server.spill, server.prototype
         )
         assoc._server = server
         assoc.on_end = server.association_ended
         assoc.see_off = server.see_off
+        assoc.client_address = self.client_address
         assoc.peer_address = self.client_address[0]
         # What its thread logs is known by it.
         assoc.name = f"{THREAD_NAME}{assoc.code}"
@@ -49,4 +44,3 @@ class AssociationHandler(RequestHandler):
         assoc.set_socket(Connection(assoc, self.request))
         assoc.requestor.address_info = numeric(*self.client_address[:2])
         assoc.share(server.handlers, server.watched)
-        return assoc

@@ -45,6 +45,8 @@ _TEXT_ITEMS: Final = frozenset({0x52, 0x54, 0x55})
 DICOM_APPLICATION_CONTEXT: Final = b"1.2.840.10008.3.1.1.1"
 #: Context IDs are odd numbers between 1 and 255 (PS3.8 9.3.2.2).
 _MOST_CONTEXTS: Final = 128
+#: PS3.5 9.1.
+_MOST_UID_BYTES: Final = 64
 #: User identity types that carry a passcode (PS3.7 D.3.3.7.1).
 _WITH_PASSCODE: Final = 2
 
@@ -184,10 +186,15 @@ def _judge_context(value: bytes, known: dict[int, int]) -> tuple[bytes, int]:
     return value[:4] + b"".join(kept), 0
 
 
-@lru_cache(1024)
 def _names_uid(name: bytes) -> bool:
     """Tell whether `name` is a UID; some peers pad it (PS3.8 Annex F says not to)."""
-    return is_uid(name.rstrip(b"\0 ").decode("ascii", "replace"))
+    stripped = name.rstrip(b"\0 ")
+    return len(stripped) <= _MOST_UID_BYTES and _is_uid(stripped)
+
+
+@lru_cache(1024)
+def _is_uid(name: bytes) -> bool:
+    return is_uid(name.decode("ascii", "replace"))
 
 
 def _judge_user_information(

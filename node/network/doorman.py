@@ -27,9 +27,11 @@ import time
 from collections import Counter
 from typing import Any, Final, Protocol
 
+from node.network.departures import Departures
 from node.network.first_bytes import arrived, bytes_wanted, has_ended
 from node.network.limits import Limits
-from node.network.pdu_reader import A_ABORT, InvalidPDU
+from node.network.line import close_for_good
+from node.network.pdu_reader import A_ABORT, HEADER, InvalidPDU
 from node.network.ports import as_people_write_it
 from node.network.refusals import Refusals
 from node.network.visitor import Queue, Visitor
@@ -49,9 +51,6 @@ _DEFERENCE_SECONDS: Final = 0.001
 _MOST_DEFERENCES: Final = 4
 #: One that does not take it is not deferred to again for so long.
 _PRECEDENCE_SECONDS: Final = 0.01
-#: An association that is over: its peer has closed by then, or is watched.
-_LOOK_SECONDS: Final = 0.02
-_WATCHED: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 #: One thread is woken for one that comes; who else has come is told after it was let in.
 _LISTENED_TO: Final = select.EPOLLIN | select.EPOLLET
 #: What fits is seen at the first look; the requests of most peers are shorter.
@@ -61,7 +60,7 @@ _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EN
 
 
 class Host(Protocol):
-    """Whose door it is."""
+    """Whose door it is; asked while the door is attended to, and must not call it meanwhile."""
 
     def admit(self, sock: socket.socket, address: Any) -> Task | bytes:
         """Take a connection over and return its association's task, or what turns it away."""
@@ -90,17 +89,13 @@ class Doorman:
         self._limits = limits
         self._secured = secured
         self._host = host
-        self._visitors = Queue(limits.artim_seconds)
-        self._refused = Queue(limits.refuse_seconds)
-        self._seen_off = Queue(limits.close_seconds)
-        self._queues = (self._visitors, self._refused, self._seen_off)
         self._workers = Workers(self, f"door {listening.getsockname()[1]}")
         self._epoll = self._workers.epoll
+        self._visitors = Queue(self._epoll, limits.artim_seconds)
+        self._departures = Departures(self._epoll, limits)
         self._defer_again = 0.0
         self._accepting = True
         self._accept_again = math.inf
-        self._just_seen_off: list[Visitor] = []
-        self._look_at_seen_off = 0.0
         self._refusals = Refusals()
         self.accepted = 0
 
@@ -118,7 +113,7 @@ class Doorman:
         """
         with self._workers.lock:
             closing = not self._accepting and self._listening.fileno() >= 0
-            return len(self._visitors) + len(self._refused) + len(self._seen_off) + closing
+            return len(self._visitors) + len(self._departures) + closing
 
     @property
     def is_there(self) -> bool:
@@ -152,23 +147,17 @@ class Doorman:
 
     def next_deadline(self) -> float:
         """Return when somebody or something at the door has waited long enough."""
-        deadline = self._accept_again
-        for queue in self._queues:
-            if queue:
-                deadline = min(deadline, queue.first.deadline)
-        return min(deadline, self._look_at_seen_off) if self._just_seen_off else deadline
+        return min(self._accept_again, self._visitors.deadline, self._departures.next_deadline())
 
     def attend(self, descriptor: int) -> None:
         """Look at a connection, or let one in."""
         if descriptor == self._listening.fileno():
             self._accept()
         elif (visitor := self._visitors.get(descriptor)) is not None:
-            self._is_done_with(visitor)
-        elif (
-            visitor := self._refused.get(descriptor) or self._seen_off.get(descriptor)
-        ) is not None and visitor.has_left(self._limits.closing_bytes):
-            # What still came was read, so that the answer is not lost in a reset.
-            self._dismiss(visitor)
+            # Not more is looked at: one that sends it byte by byte would have all seen each time.
+            self._is_done_with(visitor, HEADER.size)
+        else:
+            self._departures.attend(descriptor)
 
     def attend_to_call(self) -> None:
         """Stop listening, where that is wanted."""
@@ -199,6 +188,8 @@ class Doorman:
                 self._listen()
             return
         self._listen()
+        if sock.gettimeout() is not None:  # a program that embeds us may have set a default
+            sock.settimeout(None)
         self.accepted += 1
         self._receive(sock, as_people_write_it(address))
 
@@ -213,52 +204,41 @@ class Doorman:
         for _ in range(_MOST_DEFERENCES):
             if not self._host.others_have_fewer():
                 return
-            time.sleep(_DEFERENCE_SECONDS)
+            with self._workers.unlocked():
+                time.sleep(_DEFERENCE_SECONDS)
         self._defer_again = time.monotonic() + _PRECEDENCE_SECONDS
 
     def _makes_room(self) -> bool:
         """No descriptor is left: the one that has waited longest goes, or nobody enters."""
         self._refusals.note("no descriptor left", "this node")
-        for queue in (self._visitors, self._seen_off):
-            if queue:
-                self._dismiss(queue.first)
-                return True
+        if self._visitors:
+            self._dismiss(self._visitors.first)
+            return True
+        if self._departures:
+            self._departures.dismiss_one()
+            return True
         self._accept_again = time.monotonic() + _PAUSE_SECONDS
         return False
 
     def _receive(self, sock: socket.socket, address: Any) -> None:
         visitor = Visitor(sock, address)
-        if self._is_done_with(visitor):  # the request had come with the connection
+        if self._is_done_with(visitor, _USUAL_BYTES):  # the request had come with the connection
             return
         self._host.visitor_came()
-        self._let_wait(visitor, self._visitors)
-        if not self._watch(visitor):
+        if len(self._visitors) >= self._limits.waiting:
+            # A peer that means it is here for milliseconds: the oldest is the one to go.
+            self._refusals.note("door is full", self._visitors.first.address[0])
+            self._dismiss(self._visitors.first)
+        self._visitors.put(visitor, time.monotonic())
+        if not self._visitors.watch(visitor):
             # What nobody watches would never be let in.
             self._refusals.note("no descriptor left", visitor.address[0])
             self._dismiss(visitor)
 
-    def _let_wait(self, visitor: Visitor, queue: Queue) -> None:
-        """Put a connection into a queue, where the oldest makes room if there is none."""
-        if len(queue) >= self._limits.waiting:
-            # A peer that means it is here for milliseconds.
-            if queue is self._visitors:
-                self._refusals.note("door is full", queue.first.address[0])
-            self._dismiss(queue.first)
-        queue.put(visitor, time.monotonic())
-
-    def _watch(self, visitor: Visitor) -> bool:
-        """Be told of what happens on a connection; False where that cannot be."""
+    def _is_done_with(self, visitor: Visitor, most: int) -> bool:
+        """Look at the first bytes of a connection; False where it is to wait for more."""
         try:
-            self._epoll.register(visitor.sock, _WATCHED)
-        except OSError:
-            return False
-        visitor.is_watched = True
-        return True
-
-    def _is_done_with(self, visitor: Visitor) -> bool:
-        """Look at what a connection said first; False where it is to wait for more."""
-        try:
-            said = visitor.sock.recv(_USUAL_BYTES, _PEEK)
+            said = visitor.sock.recv(most, _PEEK)
         except BlockingIOError:
             return False
         except OSError:
@@ -309,75 +289,43 @@ class Doorman:
 
     def _answer(self, visitor: Visitor, pdu: bytes) -> None:
         """Send the last PDU, then wait a little for the peer to close (Sta13)."""
-        try:
-            visitor.say_last(pdu)
-        except OSError:
-            visitor.sock.close()
-            return
-        self._await_close(visitor, self._refused)
+        self._departures.refuse(visitor, pdu, time.monotonic())
 
     def see_off(self, sock: socket.socket) -> None:
-        """Wait for the peer of an association that is over to close (Sta13); any thread may call.
+        """Wait for the peer of an association that was released to close; any thread may call it.
 
         Where there is no door any more it is closed now.
         """
         with self._workers.lock:
             if self._workers.ended.is_set():
-                sock.close()
+                close_for_good(sock)
             else:
-                # Here and not when the next one comes, who would wait for that.
-                self._look_after_seen_off()
-                visitor = Visitor(sock)
-                self._let_wait(visitor, self._seen_off)
-                self._just_seen_off.append(visitor)
-                self._look_at_seen_off = time.monotonic() + _LOOK_SECONDS
-
-    def _await_close(self, visitor: Visitor, queue: Queue) -> None:
-        self._let_wait(visitor, queue)
-        if not self._watch(visitor):
-            self._dismiss(visitor)
+                self._departures.see_off(sock, time.monotonic())
 
     def attend_to_deadlines(self) -> None:
         """Let those go that have waited long enough; try again to let somebody in."""
         now = time.monotonic()
-        for queue in self._queues:
-            while queue and queue.first.deadline <= now:
-                if queue is self._visitors:
-                    self._refusals.note("said nothing in time", queue.first.address[0])
-                self._dismiss(queue.first)
-        if self._just_seen_off and self._look_at_seen_off <= now:
-            self._look_after_seen_off()
+        while self._visitors.deadline <= now:
+            self._refusals.note("said nothing in time", self._visitors.first.address[0])
+            self._dismiss(self._visitors.first)
+        self._departures.attend_to_deadlines(now)
         if self._accept_again <= now:
             self._accept_again = math.inf
             self._listen()
-
-    def _look_after_seen_off(self) -> None:
-        """Most have closed at the second look, and were never watched: that wakes nobody."""
-        looked_at, self._just_seen_off = self._just_seen_off, []
-        for visitor in looked_at:
-            if visitor.queue is not None and (
-                visitor.has_left(self._limits.closing_bytes) or not self._watch(visitor)
-            ):
-                self._dismiss(visitor)
 
     def _dismiss(self, visitor: Visitor) -> None:
         self._forget(visitor)
         visitor.sock.close()
 
     def _forget(self, visitor: Visitor) -> None:
-        """Let a connection wait no more."""
-        queue, visitor.queue = visitor.queue, None
-        if queue is not None:
-            del queue[visitor.sock.fileno()]
-        if queue is self._visitors:
+        """Let a connection wait for its request no more."""
+        if visitor.queue is not None:
+            visitor.queue.remove(visitor)
             self._host.visitor_went()
-        if visitor.is_watched:
-            visitor.is_watched = False
-            self._epoll.unregister(visitor.sock)
 
     def end(self) -> None:
         """Close whatever is here."""
-        for queue in self._queues:
-            while queue:
-                self._dismiss(queue.first)
+        while self._visitors:
+            self._dismiss(self._visitors.first)
+        self._departures.close()
         self._stop_listening()

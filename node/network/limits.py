@@ -32,8 +32,14 @@ class Limits:
     waiting: int = _limit(
         2000,
         "connections",
-        "connections that have not asked for an association yet cost a descriptor each, no "
-        "thread; over the limit the one that has waited longest is closed",
+        "those that have not asked for an association yet cost a descriptor each, no thread; over "
+        "the limit the one that has waited longest is closed",
+    )
+    leaving: int = _limit(
+        500,
+        "connections",
+        "those whose association is over, or was refused, cost a descriptor each until their peers "
+        "close them; over the limit the one that has waited longest is closed",
     )
     backlog: int = _limit(
         512, "connections", "a burst of modalities must not meet a full queue in the kernel"

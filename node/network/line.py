@@ -50,17 +50,27 @@ def remaining(deadline: float | None) -> float:
     return left
 
 
-def _unsent(sock: socket.socket) -> int:
+def unsent_bytes(sock: socket.socket) -> int:
     """Return how many bytes the peer has not acknowledged."""
     return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 def _less_unsent(sock: socket.socket, before: float) -> float:
     """Return what is unsent now; raise `TimeoutError` where that is not less than `before`."""
-    unsent = _unsent(sock)
-    if unsent >= before:
+    left = unsent_bytes(sock)
+    if left >= before:
         raise TimeoutError(_STOPPED_READING)
-    return unsent
+    return left
+
+
+def close_for_good(sock: socket.socket) -> None:
+    """Close a connection, also where its peer takes no more."""
+    with contextlib.suppress(OSError):
+        if unsent_bytes(sock):
+            # What the peer did not take until now it never will: without a reset the kernel
+            # would keep on offering it, and keep the memory.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    sock.close()
 
 
 class Line:
@@ -184,7 +194,7 @@ class Line:
         The kernel tells of room only when there is a good deal of it; progress is what the peer
         acknowledges.
         """
-        unsent: float = _unsent(sock)
+        unsent: float = unsent_bytes(sock)
         poll = select.poll()
         poll.register(sock, select.POLLOUT | select.POLLIN)
         while True:
@@ -201,11 +211,11 @@ class Line:
     def wait_until_taken(self, progress_seconds: float) -> None:
         """Wait until the peer has acknowledged every byte, or says something."""
         sock = self.socket
-        if sock is None or not (unsent := _unsent(sock)):
+        if sock is None or not (unsent := unsent_bytes(sock)):
             return
         poll = self._poll_input(sock)
         since = time.monotonic()
-        while not poll.poll(_LOOK_MILLISECONDS) and (left := _unsent(sock)):
+        while not poll.poll(_LOOK_MILLISECONDS) and (left := unsent_bytes(sock)):
             if left < unsent:
                 unsent, since = left, time.monotonic()
             elif time.monotonic() - since > progress_seconds:
@@ -250,9 +260,4 @@ class Line:
         """Close the transport connection; harmless when done twice."""
         sock, self.socket = self.socket, None
         if sock is not None:
-            with contextlib.suppress(OSError):
-                if _unsent(sock):
-                    # What the peer did not take until now it never will: without a reset the
-                    # kernel would keep on offering it, and keep the memory.
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            sock.close()
+            close_for_good(sock)

@@ -25,8 +25,6 @@ _IS_LAST: Final = 2
 
 #: To a peer that sets no limit (PS3.8 D.1), and instead of an absurd one.
 LARGEST_PDU: Final = 128 * KIB
-#: Responses that are encoded without pydicom.
-_RESPONSE_FIELDS: Final = {C_STORE: command_set.C_STORE_RSP, C_ECHO: command_set.C_ECHO_RSP}
 
 
 class MessageSender(DIMSEServiceProvider):
@@ -48,30 +46,6 @@ class MessageSender(DIMSEServiceProvider):
     def maximum_pdu_size(self, length: int) -> None:
         self._most = length
 
-    def send_msg(self, primitive: Any, context_id: int) -> None:
-        """Send a message; the common responses without the detour over a `Dataset`."""
-        simple = _RESPONSE_FIELDS.get(type(primitive))
-        if (
-            simple is None
-            or primitive.MessageIDBeingRespondedTo is None
-            or getattr(primitive, "OffendingElement", None) is not None
-            or self._assoc.watched.message_sent
-        ):
-            super().send_msg(primitive, context_id)
-            return
-        self.send_command(
-            {
-                "AffectedSOPClassUID": primitive.AffectedSOPClassUID,
-                "CommandField": simple,
-                "MessageIDBeingRespondedTo": primitive.MessageIDBeingRespondedTo,
-                "CommandDataSetType": command_set.NO_DATA_SET,
-                "Status": primitive.Status,
-                "ErrorComment": getattr(primitive, "ErrorComment", None),
-                "AffectedSOPInstanceUID": getattr(primitive, "AffectedSOPInstanceUID", None),
-            },
-            context_id,
-        )
-
     def send_store_response(
         self, request: C_STORE, context_id: int, status: int, comment: str
     ) -> None:
@@ -83,7 +57,7 @@ class MessageSender(DIMSEServiceProvider):
             response.AffectedSOPInstanceUID = request.AffectedSOPInstanceUID
             response.Status = status
             response.ErrorComment = cast(Any, comment or None)
-            super().send_msg(response, context_id)
+            self.send_msg(response, context_id)
             return
         dul = self._assoc.dul
         sop_class: Any = request._affected_sop_class_uid
@@ -107,7 +81,7 @@ class MessageSender(DIMSEServiceProvider):
             response.MessageIDBeingRespondedTo = request.MessageID
             response.AffectedSOPClassUID = request.AffectedSOPClassUID
             response.Status = status
-            super().send_msg(response, context_id)
+            self.send_msg(response, context_id)
             return
         sop_class: Any = request._affected_sop_class_uid
         message_id: Any = request._message_id

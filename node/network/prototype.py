@@ -44,7 +44,8 @@ class Prototype:
         self._acceptor.implementation_class_uid = ae.implementation_class_uid
         self._acceptor.implementation_version_name = ae.implementation_version_name
         self._acceptor.supported_contexts = contexts
-        #: What we are to everybody whose association changes nothing about it.
+        #: What we are to everybody whose association changes nothing about it; the contexts that
+        #: were listened with stay as they are.
         self.is_everybody = what_we_are(self._acceptor)
 
     def requestor(self, assoc: Association) -> ServiceUser:

@@ -18,7 +18,9 @@ class Relief:
 
     def __init__(self) -> None:
         has_timer = KERNEL is not None
-        self._descriptor = KERNEL.timer() if has_timer else os.eventfd(0, os.EFD_NONBLOCK)
+        self._descriptor = (
+            KERNEL.timer() if has_timer else os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        )
         self._epoll = select.epoll()
         self._epoll.register(self._descriptor, select.EPOLLIN | select.EPOLLET)
         self._is_set = False

@@ -32,9 +32,14 @@ from node.network.pdu_reader import ASSOCIATE_FIXED_BYTES
 _REMEMBERED_UIDS: Final = 4096
 
 
-@lru_cache(_REMEMBERED_UIDS)
 def _uid(name: bytes) -> UID:
-    return UID(name.rstrip(b"\0 ").decode("ascii"), validation_mode=config.IGNORE)
+    # What pads it is not remembered: it may be long.
+    return _remembered_uid(name.rstrip(b"\0 "))
+
+
+@lru_cache(_REMEMBERED_UIDS)
+def _remembered_uid(name: bytes) -> UID:
+    return UID(name.decode("ascii"), validation_mode=config.IGNORE)
 
 
 class JudgedPDU:

@@ -156,7 +156,10 @@ class Server(AssociationServer):
 
     @property
     def over(self) -> int:
-        """Return how many associations have nothing to do any more, but to see their peer close."""
+        """Return how many associations have nothing to do any more, but to see their peer close.
+
+        Those over TLS and aborted ones do that themselves.
+        """
         with self._changed:
             return sum(assoc.is_released or assoc.is_aborted for assoc in self._running)
 

@@ -70,6 +70,9 @@ class Answer:
         return self.stored if self.is_taken else None
 
 
+#: Of one SOP class so many are looked at: five times as many as the Standard has.
+_MOST_SYNTAXES = 256
+
 #: Transfer syntaxes by SOP class, as proposed -> those of them that may be accepted.
 Narrow: TypeAlias = Callable[[Mapping[str, Sequence[str]]], Mapping[str, list[str]]]
 
@@ -302,12 +305,12 @@ def _supported(judged: JudgedRequest, narrow: Narrow | None) -> Offer:
 
 def _taken(proposed: Proposed) -> dict[str, list[str]]:
     """Return by abstract syntax what was proposed for those that we take."""
-    taken: dict[str, list[str]] = {}
+    taken: dict[str, dict[str, None]] = {}
     for abstract_syntax, transfer_syntaxes in proposed:
         if accepts(abstract_syntax, _storage_classes()):
-            syntaxes = taken.setdefault(abstract_syntax, [])
-            syntaxes += [uid for uid in transfer_syntaxes if uid not in syntaxes]
-    return taken
+            syntaxes = taken.setdefault(abstract_syntax, {})
+            syntaxes.update(dict.fromkeys(transfer_syntaxes[: _MOST_SYNTAXES - len(syntaxes)]))
+    return {abstract_syntax: list(syntaxes) for abstract_syntax, syntaxes in taken.items()}
 
 
 @lru_cache(MOST_REQUESTS)

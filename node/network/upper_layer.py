@@ -161,8 +161,11 @@ class UpperLayer(StateTable):
         return None
 
     def _closed(self) -> str:
-        """Return what the end of the stream means: the peer's, or another thread's wish."""
-        if not self.assoc.abort_wanted:
+        """Return what the end of the stream means: the peer's, or another thread's wish.
+
+        Before there is an association there is none to abort either.
+        """
+        if not self.assoc.abort_wanted or self._awaits_request:
             return "Evt17"
         self.to_provider_queue.put(user_abort())
         return "Evt15"

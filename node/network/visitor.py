@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import select
 import socket
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+_WATCHED: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 
 
 @dataclass(slots=True, eq=False)
@@ -42,8 +46,9 @@ class Visitor:
 class Queue(OrderedDict[int, Visitor]):
     """Connections by descriptor that are given the same time: the first to come is first to go."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, epoll: select.epoll, seconds: float) -> None:
         super().__init__()
+        self._epoll = epoll
         self._seconds = seconds
 
     def put(self, visitor: Visitor, now: float) -> None:
@@ -51,7 +56,29 @@ class Queue(OrderedDict[int, Visitor]):
         visitor.queue, visitor.deadline = self, now + self._seconds
         self[visitor.sock.fileno()] = visitor
 
+    def watch(self, visitor: Visitor) -> bool:
+        """Be told of what happens on a connection; False where that cannot be."""
+        try:
+            self._epoll.register(visitor.sock, _WATCHED)
+        except OSError:
+            return False
+        visitor.is_watched = True
+        return True
+
+    def remove(self, visitor: Visitor) -> None:
+        """Let `visitor` wait here no more."""
+        visitor.queue = None
+        del self[visitor.sock.fileno()]
+        if visitor.is_watched:
+            visitor.is_watched = False
+            self._epoll.unregister(visitor.sock)
+
     @property
     def first(self) -> Visitor:
         """Return who has waited longest; there has to be one."""
         return next(iter(self.values()))
+
+    @property
+    def deadline(self) -> float:
+        """Return when the first one has waited long enough, on the monotonic clock."""
+        return self.first.deadline if self else math.inf

@@ -22,7 +22,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol, TypeAlias
 
 from node.network.relief import Relief
@@ -37,10 +37,15 @@ MOST_WAITING: Final = 8
 #: Nobody keeps watch for so long at most. A C-ECHO with its association takes a quarter of it.
 UNWATCHED_MICROSECONDS: Final = 1000
 _AT_ONCE: Final = 1
+#: Attended to before others, who wait for the lock, have their turn.
+_MOST_EVENTS: Final = 64
 
 
 class Duty(Protocol):
-    """What the threads are there for."""
+    """What the threads are there for.
+
+    Its methods are called with the lock held: they must not call `call` or `stop`.
+    """
 
     def attend(self, descriptor: int) -> None:
         """Look at what is watched and has an event."""
@@ -104,6 +109,15 @@ class Workers:
         """Tell whether somebody keeps watch, and will go on to."""
         return self._present > 0 and not self._stopping
 
+    @contextlib.contextmanager
+    def unlocked(self) -> Iterator[None]:
+        """Called while attending: let others have the lock in this context."""
+        self.lock.release()
+        try:
+            yield
+        finally:
+            self.lock.acquire()
+
     def make_ready(self) -> None:
         """Called while attending, before `put`: see to it that somebody stays when a thread goes.
 
@@ -137,8 +151,9 @@ class Workers:
             if not is_new:
                 self._present += 1
             try:
-                too_many = self._present > MOST_WAITING + len(self._tasks)
-                return None if too_many else self._await_task()
+                enough = MOST_WAITING + len(self._tasks)
+                is_needed = self._present <= enough or not self._is_watched
+                return self._await_task() if is_needed else None
             except BaseException:
                 self._stopping = True
                 raise
@@ -168,11 +183,8 @@ class Workers:
 
     def _attend_once(self) -> None:
         self._alarm = self._duty.next_deadline()
-        self.lock.release()
-        try:
-            events = self.epoll.poll(_seconds_until(self._alarm))
-        finally:
-            self.lock.acquire()
+        with self.unlocked():
+            events = self.epoll.poll(_seconds_until(self._alarm), _MOST_EVENTS)
         for descriptor, _ in events:
             if descriptor == self._called:
                 with contextlib.suppress(BlockingIOError):
@@ -185,11 +197,8 @@ class Workers:
     def _wait_in_reserve(self, seconds: float) -> None:
         if self._duty.next_deadline() < self._alarm:
             self._call()  # it comes from what this thread has done, and the other cannot know
-        self.lock.release()
-        try:
+        with self.unlocked():
             self._relief.wait(seconds)
-        finally:
-            self.lock.acquire()
 
     def _leave(self) -> None:
         """Go; what this thread would have seen to is seen to by others."""

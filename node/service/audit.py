@@ -62,7 +62,10 @@ def open_trail(settings: Settings) -> Trail:
 
 
 class Trail:
-    """The trail below one folder, shared by the threads and the processes of one node."""
+    """The trail below one folder, shared by the threads and the processes of one node.
+
+    A process that is forked needs one of its own: with this it would share the lock.
+    """
 
     def __init__(self, folder: Path, most_bytes: int) -> None:
         self.folder = folder
@@ -89,6 +92,14 @@ class Trail:
                 self._append(line)
         except OSError as failure:
             log.error("the audit trail cannot be written: %s: %s", failure, line.decode().rstrip())
+
+    def close(self) -> None:
+        """Give the files back; a record that still comes opens them again."""
+        with self._lock:
+            for descriptor in (self._lock_file, self._descriptor):
+                if descriptor >= 0:
+                    os.close(descriptor)
+            self._lock_file = self._descriptor = -1
 
     def read(self, start: Position) -> Iterator[Line]:
         """Yield what was recorded from `start` on, or from the oldest line where that is gone."""
@@ -208,5 +219,5 @@ def _is_at(descriptor: int, path: Path) -> bool:
     """Tell whether the file that is open is the one at `path`."""
     try:
         return descriptor >= 0 and os.path.samestat(os.fstat(descriptor), os.lstat(path))
-    except FileNotFoundError:
+    except OSError:
         return False

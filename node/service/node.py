@@ -68,6 +68,7 @@ class Node:
             bell = Bell.make()
             started.callback(bell.close)
             trail = open_trail(self.settings)
+            started.callback(trail.close)
 
             def witness(event: Event) -> None:
                 trail.record(event)

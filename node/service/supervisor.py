@@ -279,6 +279,7 @@ class Supervisor:
         systemd.notify("RELOADING=1")
         log.info("%s", what_changed(self._settings, settings, self._config))
         self._settings = settings
+        self._trail.close()
         self._trail = open_trail(settings)
         self._trail.record(SettingsReloaded())
         self._actions.take_settings(settings, self._trail.record)

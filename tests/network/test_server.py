@@ -21,6 +21,7 @@ from network.raw_peer import (
     RawPeer,
     abort,
     associate_rq,
+    context,
     echo_rq,
     message,
     p_data,
@@ -33,6 +34,7 @@ from pynetdicom import build_context, evt
 from pynetdicom.sop_class import CTImageStorage, Verification
 
 from node.errors import PeerUnreachable
+from node.network import doorman
 from node.network.dimse import received_data
 from node.network.limits import Limits
 from node.network.requestor import associate
@@ -163,6 +165,99 @@ def test_a_door_that_fell_shut_is_noticed(serve, monkeypatch) -> None:
     wait_until(lambda: not server.is_serving, "the door fell shut")
 
 
+def test_one_who_sends_byte_by_byte_is_looked_at_no_closer_than_need_be(serve, monkeypatch) -> None:
+    """The kernel would go through all that has come, for each byte of it."""
+    server = serve()
+    looked = []
+    look = server._doorman._is_done_with
+
+    def noted(visitor: object, most: int) -> bool:
+        looked.append(most)
+        return look(visitor, most)
+
+    monkeypatch.setattr(server._doorman, "_is_done_with", noted)
+    with RawPeer(server.address) as peer:
+        for byte in associate_rq():
+            peer.send([bytes([byte])])
+        assert peer.receive() == ACCEPTED
+    assert max(looked[1:]) == 6
+
+
+def test_a_default_timeout_of_the_program_does_not_hold_up_the_door(serve) -> None:
+    server = serve()
+    socket.setdefaulttimeout(5)
+    try:
+        with socket.create_connection(server.address):
+            wait_until(lambda: server.waiting == 1, "one who is silent")
+            assert echo_works(server) < 2
+    finally:
+        socket.setdefaulttimeout(None)
+
+
+def test_others_may_come_to_the_door_while_it_is_left_to_another_process(
+    serve, monkeypatch
+) -> None:
+    server = serve()
+    monkeypatch.setattr(server._census, "others_have_fewer", lambda over: True)
+    taken = []
+
+    def sleep(_: float) -> None:
+        with server._doorman._workers.lock:
+            taken.append(True)
+
+    monkeypatch.setattr(doorman.time, "sleep", sleep)
+    echo_works(server)
+    assert taken
+
+
+def test_who_takes_nothing_and_is_released_leaves_nothing_to_the_kernel(serve) -> None:
+    server = serve(Limits(close_seconds=0.3, max_pdu=16384))
+    port = f":{server.address[1]:04X}"
+
+    def connections() -> list[str]:
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        # Of our side, but for the listener and what the kernel only remembers (TIME_WAIT).
+        return [f[3] for f in lines if f[1].endswith(port) and f[3] not in ("0A", "06")]
+
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        sock.connect(server.address)
+        sock.sendall(associate_rq())
+        sock.sendall(message(3, echo_rq()) * 1000 + RELEASE_RQ)
+        wait_until(lambda: server.active == 0 and not connections(), "nothing is left")
+
+
+def test_an_abort_before_the_request_has_come_is_done_at_once(serve) -> None:
+    server = serve(Limits(artim_seconds=60))
+    many = [b"1.2.%d" % number for number in range(200)]
+    request = associate_rq(*(context(1 + 2 * number, transfer=many) for number in range(20)))
+    with RawPeer(server.address) as peer:
+        peer.send([request[:33_000]])
+        wait_until(lambda: server.active == 1, "a long request is read in a thread")
+        server.active_associations[0].abort()
+        wait_until(lambda: server.active == 0, "ended", 5)
+
+
+def test_a_handler_may_ask_the_server_and_end_it(serve) -> None:
+    """None of them runs while the door is attended to."""
+    asked = []
+
+    def opened(event: evt.Event) -> None:
+        asked.append((server.waiting, server.active))
+
+    def echo(event: evt.Event) -> int:
+        server.shutdown()
+        return 0x0000
+
+    server = serve(handlers=[(evt.EVT_CONN_OPEN, opened), (evt.EVT_C_ECHO, echo)])
+    with RawPeer(server.address) as peer:
+        peer.send([associate_rq(), message(3, echo_rq())])
+        assert peer.receive() == ACCEPTED
+        assert asked == [(0, 1)]
+        assert peer.until_closed() < 10
+    assert not server.is_serving
+
+
 def test_an_association_that_fails_at_its_end_gives_its_place_back(serve, monkeypatch) -> None:
     server = serve()
 
@@ -200,6 +295,18 @@ def test_door_that_is_full_lets_the_oldest_go(serve) -> None:
 
 
 # -- limits ----------------------------------------------------------------------------------------
+
+
+def test_who_may_ask_is_asked_also_where_the_answer_is_remembered(serve) -> None:
+    server = serve()
+    echo_works(server)
+    echo_works(server)
+    server.ae.require_calling_aet = ["SOMEBODY"]
+    with RawPeer(server.address) as peer:
+        peer.send([associate_rq()])
+        assert peer.receive() == reject(1, 1, 3)
+    server.ae.require_calling_aet = []
+    echo_works(server)
 
 
 def test_one_association_too_many_for_a_peer_and_in_all(serve) -> None:
@@ -276,7 +383,7 @@ def test_an_association_that_is_over_costs_no_thread_and_no_place(serve) -> None
 
 
 def test_peers_that_never_close_are_let_go_when_there_are_too_many(serve) -> None:
-    server = serve(limits=Limits(waiting=5, close_seconds=30))
+    server = serve(limits=Limits(leaving=5, close_seconds=30))
     with contextlib.ExitStack() as stack:
         peers = []
         for _ in range(8):
@@ -440,14 +547,14 @@ def test_a_connection_that_cannot_be_watched_is_closed_and_the_door_stays_open(
 ) -> None:
     server = serve()
     echo_works(server)
-    doorman = server._doorman
-    epoll = doorman._epoll
-    doorman._epoll = Full(epoll)
+    visitors = server._doorman._visitors
+    epoll = visitors._epoll
+    visitors._epoll = Full(epoll)
     with RawPeer(server.address) as peer:
         with contextlib.suppress(OSError):
             peer.send([said])
         assert peer.receive() in ("closed", abort(0, 0))
-    doorman._epoll = epoll
+    visitors._epoll = epoll
     echo_works(server)
     wait_until(lambda: server.waiting == 0, "the last one has closed")
 

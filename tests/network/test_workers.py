@@ -192,6 +192,15 @@ def test_a_deadline_of_one_who_ends_because_enough_wait_is_kept(duty: Duty, monk
     wait_until(lambda: duty.deadlines == 1, "kept")
 
 
+def test_somebody_keeps_watch_even_where_nobody_is_to_wait(duty: Duty, monkeypatch) -> None:
+    monkeypatch.setattr(workers, "MOST_WAITING", 0)
+    duty.go_on.set()
+    duty.workers.start()
+    for number in range(1, 11):
+        duty.give()
+        wait_until(lambda number=number: duty.done == number, "done")
+
+
 def test_where_no_thread_can_start_the_task_is_not_taken(duty: Duty, monkeypatch) -> None:
     def fails(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

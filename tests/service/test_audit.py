@@ -169,6 +169,16 @@ def test_a_trail_whose_files_are_taken_away_is_begun_anew(tmp_path: Path) -> Non
     assert [line.event for line in trail.read(Position(1, 0))] == [EVENTS[1]] * 2
 
 
+def test_a_trail_that_is_closed_keeps_no_file_open(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    trail = Trail(tmp_path, 1 << 20)
+    for _ in range(2):
+        trail.record(EVENTS[0])
+        trail.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(trail.read(Position(1, 0)))) == 2
+
+
 def test_a_file_that_another_process_has_begun_is_gone_on_with(tmp_path: Path) -> None:
     trail, other = Trail(tmp_path, 10_000), Trail(tmp_path, 10_000)
     for number in range(40):

@@ -1,11 +1,14 @@
 """A node inside a program: a start that fails gives everything back."""
 
+import os
 import socket
 import threading
 from pathlib import Path
 
 import instances
 import pytest
+from peers import connected, wait_until
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from node import Node, Settings
 from node.dicom.contexts import Proposal
@@ -67,3 +70,13 @@ def test_a_program_hears_of_instances_and_associations(tmp_path: Path) -> None:
     assert stored.received.sop_instance_uid == ds.SOPInstanceUID
     assert isinstance(received, InstancesReceived)
     assert sum(received.studies[ds.StudyInstanceUID].values()) == 1
+
+
+def test_a_node_that_is_stopped_has_given_its_descriptors_back(tmp_path: Path) -> None:
+    def used() -> int:
+        with Node(settings_in(tmp_path)) as node:
+            connected(node.address[1], (SecondaryCaptureImageStorage, EXPLICIT_VR_LE)).close()
+            wait_until(lambda: node.tally.associations == 1, "an association is on record")
+        return len(os.listdir("/proc/self/fd"))
+
+    assert used() == used() == used()
