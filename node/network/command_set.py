@@ -24,6 +24,8 @@ MISTYPED: Final = None
 
 #: Command Data Set Type (0000,0800) of a message without a data set (PS3.7 9.3).
 NO_DATA_SET: Final = 0x0101
+#: The same of a message that has one: any other value.
+_WITH_DATA_SET: Final = 0x0001
 
 C_STORE_RQ: Final = 0x0001
 C_STORE_RSP: Final = 0x8001
@@ -61,8 +63,8 @@ _MOST_TEXT: Final = 64
 
 _HEADER: Final = struct.Struct("<HHI")
 _NUMBER: Final = struct.Struct("<HHIH")
-#: Command Field, Message ID Being Responded To, Command Data Set Type and Status, one by one.
-_ANSWER: Final = struct.Struct("<HHIHHHIHHHIHHHIH")
+#: Four elements that hold a number each.
+_FOUR_NUMBERS: Final = struct.Struct("<HHIHHHIHHHIHHHIH")
 #: How each keyword is sent: its element, whether it is a US, and its padding (PS3.5 6.2).
 _ENCODERS: Final = {
     keyword: (element, vr == "US", b"\0" if vr == "UI" else b" ")
@@ -170,8 +172,7 @@ def encode(command: Mapping[str, Value]) -> bytes:
             parts.append(_NUMBER.pack(0, element, 2, value))
         else:
             parts.append(_text_element(element, str(value), pad))
-    body = b"".join(parts)
-    return _HEADER.pack(0, 0, 4) + _UNSIGNED_LONG.pack(len(body)) + body
+    return _whole(b"".join(parts))
 
 
 def in_one_pdu(context_id: int, encoded: bytes) -> bytes:
@@ -210,11 +211,36 @@ def _response(
     field: int, sop_class_uid: str | None, message_id: int, status: int, more: bytes
 ) -> bytes:
     body = b"" if sop_class_uid is None else _text_element(0x0002, sop_class_uid, b"\0")
-    body += _ANSWER.pack(
+    body += _FOUR_NUMBERS.pack(
         *(0, 0x0100, 2, field),
         *(0, 0x0120, 2, message_id),
         *(0, 0x0800, 2, NO_DATA_SET),
         *(0, 0x0900, 2, status),
     )
-    body += more
+    return _whole(body + more)
+
+
+def encode_store_request(
+    sop_class_uid: str,
+    sop_instance_uid: str,
+    message_id: int,
+    priority: int,
+    move_originator: tuple[str, int] | None,
+) -> bytes:
+    """Return a C-STORE-RQ (PS3.7 Table 9.3-1), as `encode` would."""
+    body = _text_element(0x0002, sop_class_uid, b"\0") + _FOUR_NUMBERS.pack(
+        *(0, 0x0100, 2, C_STORE_RQ),
+        *(0, 0x0110, 2, message_id),
+        *(0, 0x0700, 2, priority),
+        *(0, 0x0800, 2, _WITH_DATA_SET),
+    )
+    body += _text_element(0x1000, sop_instance_uid, b"\0")
+    if move_originator is not None:
+        title, number = move_originator
+        body += _text_element(0x1030, title, b" ") + _NUMBER.pack(0, 0x1031, 2, number)
+    return _whole(body)
+
+
+def _whole(body: bytes) -> bytes:
+    """Return the elements of a command set with their group length before them (PS3.7 E.1)."""
     return _HEADER.pack(0, 0, 4) + _UNSIGNED_LONG.pack(len(body)) + body

@@ -72,7 +72,7 @@ class MessageSender(DIMSEServiceProvider):
         encoded = command_set.encode_store_response(
             sop_class, sop_instance, message_id, status, comment
         )
-        self._send_encoded(encoded, context_id)
+        self.send_encoded(encoded, context_id)
 
     def send_echo_response(self, request: C_ECHO, context_id: int, status: int) -> None:
         """Answer a C-ECHO request."""
@@ -86,25 +86,25 @@ class MessageSender(DIMSEServiceProvider):
         sop_class: Any = request._affected_sop_class_uid
         message_id: Any = request._message_id
         encoded = command_set.encode_echo_response(sop_class, message_id, status)
-        self._send_encoded(encoded, context_id)
+        self.send_encoded(encoded, context_id)
 
     def send_command(self, command: Command, context_id: int) -> None:
         """Send a command set in as many P-DATA as the peer's maximum length asks for."""
-        self._send_encoded(command_set.encode(command), context_id)
+        self.send_encoded(command_set.encode(command), context_id)
 
-    def command_pdu(self, command: Command, context_id: int) -> bytes | None:
+    def command_pdu(self, encoded: bytes, context_id: int) -> bytes | None:
         """Return the one PDU of a command set, None where it has to go another way."""
-        encoded = command_set.encode(command)
         if len(encoded) > self.maximum_pdu_size - _PDV_HEADER_BYTES:
             return None
         return self._assoc.dul.command_pdu(context_id, encoded)
 
-    def _send_encoded(self, encoded: bytes, context_id: int) -> None:
+    def send_encoded(self, encoded: bytes, context_id: int) -> None:
+        """Send a command set that was encoded, as `send_command` does."""
         dul = self._assoc.dul
-        step = self.maximum_pdu_size - _PDV_HEADER_BYTES
-        if len(encoded) <= step and (pdu := dul.command_pdu(context_id, encoded)) is not None:
+        if (pdu := self.command_pdu(encoded, context_id)) is not None:
             dul.send_encoded(pdu)
             return
+        step = self.maximum_pdu_size - _PDV_HEADER_BYTES
         for start in range(0, len(encoded), step):
             header = _IS_COMMAND | (_IS_LAST if start + step >= len(encoded) else 0)
             primitive = P_DATA()

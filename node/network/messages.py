@@ -44,16 +44,21 @@ class Message:
     assembly: Assembly | None
 
 
-class StoreRequest(C_STORE):
-    """A C-STORE request whose data set stays where it was received."""
+class _LeanStore(C_STORE):
+    """A C-STORE message whose parameters are set without its setters, which judge them again."""
 
-    data: ReceivedData | None = None
     OffendingElement = None
     ErrorComment = None
 
-    # The parent's initialiser sets what is None anyway, through its setters: not called.
+    # The parent's initialiser sets what is None anyway: not called.
     def __init__(self) -> None:
         pass
+
+
+class StoreRequest(_LeanStore):
+    """A C-STORE request whose data set stays where it was received."""
+
+    data: ReceivedData | None = None
 
     @property
     def DataSet(self) -> BytesIO | None:
@@ -128,13 +133,14 @@ def _uid_in(command: dict[str, Any], keyword: str) -> UID | None:
 def _store_response(message: Message) -> C_STORE:
     """Return the response in `message`, its UIDs as they came."""
     command: dict[str, Any] = message.command
-    response = C_STORE()
+    response = _LeanStore()
     response._context_id = message.context_id
     response._message_id_being_responded_to = command["MessageIDBeingRespondedTo"]
     response._status = command.get("Status")
     response._affected_sop_class_uid = _uid_in(command, "AffectedSOPClassUID")
     response._affected_sop_instance_uid = _uid_in(command, "AffectedSOPInstanceUID")
-    response.ErrorComment = command.get("ErrorComment")
+    if (comment := command.get("ErrorComment")) is not None:
+        response.ErrorComment = comment
     return response
 
 

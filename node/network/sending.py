@@ -76,21 +76,13 @@ def send_store(
     if context_id not in assoc._accepted_cx:
         raise ContextNotAccepted(f"presentation context {context_id} was not accepted")
     _notice_the_end(assoc)
-    command: command_set.Command = {
-        "AffectedSOPClassUID": sop_class_uid,
-        "CommandField": command_set.C_STORE_RQ,
-        "MessageID": message_id,
-        "Priority": priority,
-        "CommandDataSetType": 1,
-        "AffectedSOPInstanceUID": sop_instance_uid,
-    }
-    if move_originator is not None:
-        command["MoveOriginatorApplicationEntityTitle"] = move_originator[0]
-        command["MoveOriginatorMessageID"] = move_originator[1]
+    encoded = command_set.encode_store_request(
+        sop_class_uid, sop_instance_uid, message_id, priority, move_originator
+    )
     window = _window_of(assoc, context_id)
-    pdu = assoc.dimse.command_pdu(command, context_id)
+    pdu = assoc.dimse.command_pdu(encoded, context_id)
     if pdu is None or not window.lead(pdu):
-        assoc.dimse.send_command(command, context_id)
+        assoc.dimse.send_encoded(encoded, context_id)
     try:
         _send_data_set(assoc, window, source, progress_seconds)
     except TimeoutError as error:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 from pynetdicom.dimse_messages import _MESSAGE_TYPES
-from pynetdicom.dimse_primitives import C_ECHO, C_STORE
+from pynetdicom.dimse_primitives import C_ECHO
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import StorageServiceClass, VerificationServiceClass
 from pynetdicom.sop_class import uid_to_service_class
@@ -26,6 +26,7 @@ from node.dicom.uids import is_uid
 from node.errors import DataSetMismatch, InstanceRefused, InvalidSOPInstance
 from node.network import command_set
 from node.network.command_set import Command
+from node.network.messages import StoreRequest
 
 if TYPE_CHECKING:
     from node.network.association import NodeAssociation
@@ -105,33 +106,41 @@ def serve_request(
     otherwise: Callable[[Any, int], None],
 ) -> None:
     """Serve or answer one request; `otherwise` is pynetdicom's own way."""
-    if isinstance(message, Refused):
-        _answer(assoc, message, context_id)
-    elif isinstance(message, C_STORE) and message.MessageIDBeingRespondedTo is None:
+    if isinstance(message, StoreRequest):
         _serve_store(assoc, message, context_id)
+    elif isinstance(message, Refused):
+        _answer(assoc, message, context_id)
     elif isinstance(message, C_ECHO) and message.MessageIDBeingRespondedTo is None:
         _serve_echo(assoc, message, context_id)
     else:
         otherwise(message, context_id)
 
 
-def _serve_store(assoc: NodeAssociation, request: C_STORE, context_id: int) -> None:
+def _serve_store(assoc: NodeAssociation, request: StoreRequest, context_id: int) -> None:
     """Serve a C-STORE for any SOP class, private and unknown ones too (PS3.4 B.2).
 
     What pynetdicom's `StorageServiceClass` does, without validating each UID four times.
     """
+    try:
+        outcome = _outcome_of(assoc, request, context_id)
+        if assoc.is_established:
+            assoc.dimse.send_store_response(request, context_id, *outcome)
+    finally:
+        # Not before: the requestor waits for the answer.
+        if request.data is not None:
+            request.data.close()
+
+
+def _outcome_of(assoc: NodeAssociation, request: StoreRequest, context_id: int) -> tuple[int, str]:
+    """Return what the handler makes of an instance."""
     attributes = {"request": request, "context": assoc.context_as_tuple(context_id)}
     try:
-        outcome = _status_of(evt.trigger(assoc, evt.EVT_C_STORE, attributes))
+        handler, more = assoc.get_handlers(evt.EVT_C_STORE)
+        event = evt.Event(assoc, evt.EVT_C_STORE, attributes)
+        return _status_of(handler(event, *more) if more else handler(event))
     except Exception:
         LOGGER.exception("handler of EVT_C_STORE failed")
-        outcome = (status.PROCESSING_FAILURE, "internal error")
-    finally:
-        data = getattr(request, "data", None)
-        if data is not None:
-            data.close()
-    if assoc.is_established:
-        assoc.dimse.send_store_response(request, context_id, *outcome)
+        return status.PROCESSING_FAILURE, "internal error"
 
 
 def _serve_echo(assoc: NodeAssociation, request: C_ECHO, context_id: int) -> None:

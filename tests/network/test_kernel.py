@@ -560,6 +560,30 @@ def test_no_pattern_where_the_instance_is_not_last_or_something_is_there_twice()
         assert repetition.pattern_of(CONTEXT, encoded + more, command) is None
 
 
+CT_CLASS = "1.2.840.10008.5.1.4.1.1.2"
+
+
+@pytest.mark.parametrize("instance", ["1.2.3", "1.2.34", "1" * 64])
+@pytest.mark.parametrize("originator", [None, ("MOVER", 7), ("MOVE-SCU", 0xFFFF)])
+def test_a_store_request_is_a_command_set_like_any(
+    instance: str, originator: tuple[str, int] | None
+) -> None:
+    assert command_set.encode_store_request(CT_CLASS, instance, 5, 2, originator) == (
+        command_set.encode(
+            {
+                "AffectedSOPClassUID": CT_CLASS,
+                "CommandField": command_set.C_STORE_RQ,
+                "MessageID": 5,
+                "Priority": 2,
+                "CommandDataSetType": 1,
+                "AffectedSOPInstanceUID": instance,
+                "MoveOriginatorApplicationEntityTitle": originator and originator[0],
+                "MoveOriginatorMessageID": originator and originator[1],
+            }
+        )
+    )
+
+
 @pytest.mark.parametrize("sop_class", ["1.2.840.10008.1.1", "1.2", None])
 @pytest.mark.parametrize("number", [0, 0x0122, 0xFFFF])
 def test_an_echo_response_is_a_command_set_like_any(sop_class: str | None, number: int) -> None:
