@@ -55,12 +55,8 @@ class NodeACSE(ACSE):
     def _repeat(self, answer: Answer) -> None:
         """Accept; nothing is left to negotiate."""
         assoc = self._assoc
-        assoc.answer = answer
+        assoc.answer_as_before(answer)
         assoc.dimse.maximum_pdu_size = answer.longest_pdu
-        assoc._accepted_cx = dict(answer.accepted)
-        assoc._rejected_cx = list(answer.rejected)
-        if assoc.acceptor_is_changed:
-            assoc.acceptor.primitive = answer.primitive
         assoc.dul.send_accept(answer.primitive, answer.encoded)
         evt.trigger(assoc, evt.EVT_ACCEPTED, {})
         assoc.is_established = True

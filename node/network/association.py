@@ -17,30 +17,26 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pynetdicom import AE, evt
-from pynetdicom._globals import MODE_ACCEPTOR, MODE_REQUESTOR
-from pynetdicom.association import ServiceUser
-from pynetdicom.presentation import PresentationContextTuple
 
 from node.network.acse import NodeACSE
-from node.network.answers import Answer, is_repeatable, what_we_are
 from node.network.arena import Pool
 from node.network.connection import Connection
 from node.network.dimse import MessageProvider
 from node.network.indications import ALREADY
 from node.network.limits import Limits
+from node.network.parties import Parties
 from node.network.prototype import Prototype
 from node.network.services import serve_request
 from node.network.tls import identities
 from node.network.upper_layer import UpperLayer
-from node.network.watched import Watched, WatchedAssociation
+from node.network.watched import Watched
 
 if TYPE_CHECKING:
-    from node.network.association_request import JudgedRequest
     from node.network.window import Window
 
 LOGGER = logging.getLogger(__name__)
@@ -51,13 +47,13 @@ _DEFAULT_HANDLERS: Final[dict[Any, Any]] = {
 }
 
 
-class NodeAssociation(WatchedAssociation):
+class NodeAssociation(Parties):
     """One association over this room's transport."""
 
     dul: UpperLayer
     dimse: MessageProvider
 
-    # The parent's initialiser makes a thread, its events and a transport: not called.
+    # pynetdicom's initialiser makes a thread, its events and a transport: not called.
     def __init__(
         self,
         ae: AE,
@@ -66,6 +62,7 @@ class NodeAssociation(WatchedAssociation):
         spill: Path | None = None,
         prototype: Prototype | None = None,
     ) -> None:
+        super().__init__(prototype)
         #: Names the association in log and audit.
         self.code = os.urandom(3).hex()
         #: Why the TLS handshake failed, where it did: whoever listens to EVT_CONN_CLOSE tells.
@@ -77,13 +74,6 @@ class NodeAssociation(WatchedAssociation):
         self.limits = limits
         self.spill = spill
         self.pool = Pool() if prototype is None else prototype.pool
-        self.answers = None if prototype is None else prototype.answers
-        self.judged: JudgedRequest | None = None
-        #: What was answered, where it was answered before.
-        self.answer: Answer | None = None
-        self._prototype = prototype
-        self._requestor: ServiceUser | None = None
-        self._acceptor: ServiceUser | None = None
         self.was_established = False
         #: Requests that were refused and told of in the log.
         self.refusals_told = 0
@@ -105,7 +95,6 @@ class NodeAssociation(WatchedAssociation):
         self._has_ended = False
         #: Held while a thread serves it.
         self._served = threading.Lock()
-        self._as_tuples: dict[int, PresentationContextTuple] = {}
         self._be_an_association(ae, mode)
         self.acse = NodeACSE(self)
         self.dul = UpperLayer(self)
@@ -127,45 +116,6 @@ class NodeAssociation(WatchedAssociation):
         self._acse_timeout, self._dimse_timeout = ae._acse_timeout, ae._dimse_timeout
         self.connection_timeout = ae._connection_timeout
         self._network_timeout = self.limits.send_seconds
-
-    # Of most acceptors nobody ever asks what they are: the answer was given before.
-
-    @property
-    def requestor(self) -> ServiceUser:
-        """Return who asks for the association."""
-        if self._requestor is None:
-            prototype = self._prototype
-            if prototype is None:
-                self._requestor = ServiceUser(self, MODE_REQUESTOR)
-            else:
-                self._requestor = prototype.requestor(self)
-        return self._requestor
-
-    @requestor.setter
-    def requestor(self, user: ServiceUser) -> None:
-        self._requestor = user
-
-    @property
-    def acceptor(self) -> ServiceUser:
-        """Return who is asked."""
-        if self._acceptor is None:
-            prototype = self._prototype
-            if prototype is None:
-                self._acceptor = ServiceUser(self, MODE_ACCEPTOR)
-            else:
-                self._acceptor = prototype.acceptor(self)
-            if self.answer is not None:
-                self._acceptor.primitive = self.answer.primitive
-        return self._acceptor
-
-    @acceptor.setter
-    def acceptor(self, user: ServiceUser) -> None:
-        self._acceptor = user
-
-    @property
-    def acceptor_is_changed(self) -> bool:
-        """Tell whether the acceptor may be another than that of the prototype."""
-        return self._acceptor is not None or self._prototype is None
 
     def __repr__(self) -> str:
         return f"<association with {self.peer_name}>"
@@ -261,26 +211,6 @@ class NodeAssociation(WatchedAssociation):
             self.acse.send_reject(*rejection)
             evt.trigger(self, evt.EVT_REJECTED, {})
         return self.is_established
-
-    def question(self) -> Hashable:
-        """Return all that the answer to the request depends on; None where it is negotiated."""
-        judged, prototype = self.judged, self._prototype
-        if judged is None or prototype is None or not is_repeatable(judged):
-            return None
-        who_may_ask = tuple(self._ae._require_calling_aet), self._ae._require_called_aet
-        if not self.acceptor_is_changed:
-            return judged, who_may_ask, prototype.is_everybody
-        ours = what_we_are(self.acceptor)
-        return None if ours is None else (judged, who_may_ask, ours)
-
-    def context_as_tuple(self, context_id: int) -> PresentationContextTuple:
-        """Return an accepted presentation context as events have it; the same each time."""
-        if self.answer is not None:
-            return self.answer.as_tuples[context_id]
-        found = self._as_tuples.get(context_id)
-        if found is None:
-            found = self._as_tuples[context_id] = self._accepted_cx[context_id].as_tuple
-        return found
 
     def _serve_until_end(self) -> None:
         while not self._kill and self.is_established:
