@@ -21,8 +21,9 @@ _HEADERS: Final = struct.Struct(">BxIIBB")
 _PDV_HEADER_BYTES: Final = 6
 _DATA: Final = 0
 _LAST_DATA: Final = 2
-#: Sent at one go: enough for few system calls, little enough to stay in the cache.
-_WINDOW_BYTES: Final = 256 * KIB
+#: Sent at one go: enough for few system calls, little enough that the peer takes it while the next
+#: is filled.
+_WINDOW_BYTES: Final = 64 * KIB
 
 #: So much goes out before more is asked for.
 _WORTH_SENDING: Final = 64 * KIB
