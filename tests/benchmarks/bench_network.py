@@ -389,10 +389,10 @@ def _send_ours(address: tuple[str, int], paths: list[tuple[Path, str, int]]) -> 
         called_ae_title="ANY",
         contexts=[build_context(CT_IMAGE_STORAGE, IMPLICIT_VR_LE)],
     )
+    context = assoc.accepted_contexts[0]
     for number, (path, uid, offset) in enumerate(paths):
         with path.open("rb", buffering=0) as file:
             part = (file.fileno(), offset, os.fstat(file.fileno()).st_size - offset)
-            context = assoc.accepted_contexts[0]
             answer = send_store(
                 assoc, context, CT_IMAGE_STORAGE, uid, part, message_id=number % 65535 + 1
             )
