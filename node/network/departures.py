@@ -8,7 +8,7 @@ sent, or the kernel would keep that for it.
 Most of those whose association was released close at once. They are not watched until they have
 had time for that: then nobody is woken for it.
 
-Belongs to the thread that attends to the door.
+Whoever calls this holds the lock of the door.
 """
 
 from __future__ import annotations
@@ -81,10 +81,18 @@ class Departures:
         """Close the one that has waited longest where most do; there has to be one."""
         self._dismiss(max(self._refused, self._released, key=len).first)
 
+    @property
+    def released(self) -> int:
+        """Return how many there are whose association was released."""
+        return len(self._released)
+
     def close(self) -> None:
-        """Close all."""
-        while self:
-            self.dismiss_one()
+        """Close all; what is under way to them still gets there."""
+        for queue in (self._refused, self._released):
+            while queue:
+                visitor = queue.first
+                queue.remove(visitor)
+                visitor.sock.close()
 
     def _put(self, visitor: Visitor, queue: Queue, now: float) -> None:
         if len(self) >= self._limits.leaving:

@@ -23,6 +23,7 @@ import math
 import select
 import socket
 import struct
+import threading
 import time
 from collections import Counter
 from typing import Any, Final, Protocol
@@ -93,6 +94,8 @@ class Doorman:
         self._epoll = self._workers.epoll
         self._visitors = Queue(self._epoll, limits.artim_seconds)
         self._departures = Departures(self._epoll, limits)
+        #: Told when nobody is left whose association was released.
+        self._departed = threading.Condition(self._workers.lock)
         self._defer_again = 0.0
         self._accepting = True
         self._accept_again = math.inf
@@ -135,6 +138,11 @@ class Doorman:
         """Wait until the door is looked after no more."""
         self._workers.ended.wait(seconds)
 
+    def wait_for_released(self, seconds: float) -> None:
+        """Wait at most so long until no released peer still has to close."""
+        with self._departed:
+            self._departed.wait_for(lambda: not self._departures.released, seconds)
+
     def stop_accepting(self) -> None:
         """Leave new connections to other processes on the same socket, or refused.
 
@@ -158,6 +166,7 @@ class Doorman:
             self._is_done_with(visitor, HEADER.size)
         else:
             self._departures.attend(descriptor)
+            self._tell_departed()
 
     def attend_to_call(self) -> None:
         """Stop listening, where that is wanted."""
@@ -209,13 +218,15 @@ class Doorman:
         self._defer_again = time.monotonic() + _PRECEDENCE_SECONDS
 
     def _makes_room(self) -> bool:
-        """No descriptor is left: the one that has waited longest goes, or nobody enters."""
+        """No descriptor is left: one that is over goes, or the one that has waited longest for
+        nothing, or nobody enters.
+        """
         self._refusals.note("no descriptor left", "this node")
-        if self._visitors:
-            self._dismiss(self._visitors.first)
-            return True
         if self._departures:
             self._departures.dismiss_one()
+            return True
+        if self._visitors:
+            self._dismiss(self._visitors.first)
             return True
         self._accept_again = time.monotonic() + _PAUSE_SECONDS
         return False
@@ -309,9 +320,14 @@ class Doorman:
             self._refusals.note("said nothing in time", self._visitors.first.address[0])
             self._dismiss(self._visitors.first)
         self._departures.attend_to_deadlines(now)
+        self._tell_departed()
         if self._accept_again <= now:
             self._accept_again = math.inf
             self._listen()
+
+    def _tell_departed(self) -> None:
+        if not self._departures.released:
+            self._departed.notify_all()
 
     def _dismiss(self, visitor: Visitor) -> None:
         self._forget(visitor)

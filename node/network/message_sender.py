@@ -1,7 +1,7 @@
 """DIMSE messages on their way out (PS3.7 section 9, PS3.8 Annex E).
 
-The messages of every day, a C-STORE-RSP and a C-ECHO, are encoded without a `Dataset`; others go
-pynetdicom's way. A command set that fits goes out in one PDU and one system call.
+The answers of every day, a C-STORE-RSP and a C-ECHO-RSP, are encoded without a `Dataset`; others
+go pynetdicom's way. A command set that fits goes out in one PDU and one system call.
 """
 
 from __future__ import annotations

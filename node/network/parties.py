@@ -1,8 +1,7 @@
 """Who takes part in an association, and what was answered to its request (PS3.8 7.1).
 
-The service users are made when somebody asks for them: of most acceptors nobody ever does, since
-their answer was given before. A request is answered as it was before where the answer depends on
-nothing that is different now (`question`).
+The service users are made when somebody asks for them, or a handler changes them. A request is
+answered as it was before where the answer depends on nothing that is different now (`question`).
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -165,7 +166,7 @@ class Server(AssociationServer):
 
     @property
     def waiting(self) -> int:
-        """Return how many connections have not asked for an association yet."""
+        """Return how many connections have no association: not yet, or not any more."""
         return self._doorman.waiting
 
     @property
@@ -223,9 +224,15 @@ class Server(AssociationServer):
         self._draining = True
 
     def drain(self, seconds: float) -> bool:
-        """Reject new associations; True when the running ones ended in time."""
+        """Reject new associations; True when the running ones ended in time.
+
+        Peers that are still taking their last answers have that time too.
+        """
         self.reject()
-        return self._wait_until_none_runs(seconds)
+        end = time.monotonic() + seconds
+        has_ended = self._wait_until_none_runs(seconds)
+        self._doorman.wait_for_released(max(0.0, end - time.monotonic()))
+        return has_ended
 
     def _wait_until_none_runs(self, seconds: float) -> bool:
         with self._changed:

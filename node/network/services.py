@@ -121,14 +121,17 @@ def _serve_store(assoc: NodeAssociation, request: StoreRequest, context_id: int)
 
     What pynetdicom's `StorageServiceClass` does, without validating each UID four times.
     """
+    data = request.data
     try:
         outcome = _outcome_of(assoc, request, context_id)
+        if data is not None and data.path is not None:
+            data.close()  # of what was refused nothing is left when that is told
         if assoc.is_established:
             assoc.dimse.send_store_response(request, context_id, *outcome)
     finally:
-        # Not before: the requestor waits for the answer.
-        if request.data is not None:
-            request.data.close()
+        # Memory goes back when the requestor has its answer.
+        if data is not None:
+            data.close()
 
 
 def _outcome_of(assoc: NodeAssociation, request: StoreRequest, context_id: int) -> tuple[int, str]:

@@ -23,7 +23,7 @@ _DATA: Final = 0
 _LAST_DATA: Final = 2
 #: Sent at one go: enough for few system calls, little enough that the peer takes it while the next
 #: is filled.
-_WINDOW_BYTES: Final = 64 * KIB
+_WINDOW_BYTES: Final = 128 * KIB
 
 #: So much goes out before more is asked for.
 _WORTH_SENDING: Final = 64 * KIB

@@ -44,7 +44,8 @@ _MOST_EVENTS: Final = 64
 class Duty(Protocol):
     """What the threads are there for.
 
-    Its methods are called with the lock held: they must not call `call` or `stop`.
+    Its methods are called with the lock held, and must not call `call` or `stop`. One that lets
+    go of it for a moment (`unlocked`) finds what others may have changed.
     """
 
     def attend(self, descriptor: int) -> None:

@@ -139,7 +139,7 @@ class Trail:
             if self._lock_file >= 0:
                 os.close(self._lock_file)
                 self._lock_file = -1
-            self.folder.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
+            self._make_folder()
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             self._lock_file = self._make(self._lock_path, flags)
         fcntl.flock(self._lock_file, fcntl.LOCK_EX)
@@ -188,14 +188,30 @@ class Trail:
     def _make(self, path: Path, flags: int) -> int:
         """Open a file that may be new; what root makes belongs to the node that comes after."""
         descriptor = os.open(path, flags | os.O_NONBLOCK, _FILE_MODE)
-        owner, mine = os.stat(self.folder), os.fstat(descriptor)
-        if not stat.S_ISREG(mine.st_mode):
+        try:
+            owner, mine = os.stat(self.folder), os.fstat(descriptor)
+            if not stat.S_ISREG(mine.st_mode):
+                raise OSError(errno.EINVAL, "not a file", str(path))
+            if os.geteuid() == 0 and owner.st_uid != mine.st_uid:
+                with contextlib.suppress(PermissionError):  # root without capabilities may not
+                    os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        except BaseException:
             os.close(descriptor)
-            raise OSError(errno.EINVAL, "not a file", str(path))
-        if os.geteuid() == 0 and owner.st_uid != mine.st_uid:
-            with contextlib.suppress(PermissionError):  # root without capabilities may not
-                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+            raise
         return descriptor
+
+    def _make_folder(self) -> None:
+        """Make the folder where it is missing; root makes it for whose the state is."""
+        try:
+            self.folder.mkdir(_FOLDER_MODE, parents=True)
+        except FileExistsError:
+            if not self.folder.is_dir():
+                raise
+            return
+        owner = os.stat(self.folder.parent)
+        if os.geteuid() == 0 and owner.st_uid != 0:
+            with contextlib.suppress(PermissionError):
+                os.chown(self.folder, owner.st_uid, owner.st_gid)
 
     def _is_full(self, number: int) -> bool:
         try:

@@ -168,8 +168,10 @@ class Receiver:
     @property
     def is_idle(self) -> bool:
         """Tell whether nobody has an association here, or is at a door."""
-        # In this order: who was at a door a moment ago may have an association now.
-        return not any(server.waiting or server.active for server in self._servers)
+        # Whoever comes or goes in between is seen before or after.
+        return not any(
+            server.waiting or server.active or server.waiting for server in self._servers
+        )
 
     def stop(self, seconds: float) -> None:
         """Reject new associations, let those that run end within `seconds`, then abort them."""

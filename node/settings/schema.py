@@ -309,8 +309,7 @@ class LimitSettings(Section):
     )
     artim_seconds: float = setting(
         10,
-        "Time for a new connection to ask for an association, and for the peer to close one "
-        "(the ARTIM timer of PS3.8 9.1.5).",
+        "Time for a new connection to ask for an association (the ARTIM timer of PS3.8 9.1.5).",
         unit="seconds",
         ge=1,
         le=3600,

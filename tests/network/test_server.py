@@ -202,7 +202,8 @@ def test_others_may_come_to_the_door_while_it_is_left_to_another_process(
     taken = []
 
     def sleep(_: float) -> None:
-        with server._doorman._workers.lock:
+        if server._doorman._workers.lock.acquire(timeout=5):
+            server._doorman._workers.lock.release()
             taken.append(True)
 
     monkeypatch.setattr(doorman.time, "sleep", sleep)
@@ -578,6 +579,44 @@ def test_drain_rejects_new_ones_and_lets_running_ones_finish(serve) -> None:
         running.sock.close()
         drain.join(10)
     assert drained == [True]
+
+
+def test_a_stop_gives_those_who_are_released_time_to_take_their_answers(serve) -> None:
+    """They would send again what is safe: a reset takes what is still under way."""
+    server = serve(Limits(close_seconds=20))
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        sock.connect(server.address)
+        sock.sendall(associate_rq() + message(3, echo_rq()) * 200 + RELEASE_RQ)
+        wait_until(lambda: server.active == 0 and server.waiting == 1, "released")
+        drained = []
+        drain = threading.Thread(target=lambda: drained.append(server.drain(20)))
+        drain.start()
+        sock.settimeout(10)
+        received = b""
+        while not received.endswith(bytes.fromhex("06000000000400000000")):
+            received += sock.recv(65536)
+        assert drain.is_alive()
+        sock.close()
+        drain.join(10)
+        assert drained == [True]
+    assert server.waiting == 0
+
+
+def test_a_stop_that_cannot_wait_still_leaves_them_their_answers(serve) -> None:
+    server = serve(Limits(close_seconds=20))
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        sock.connect(server.address)
+        sock.sendall(associate_rq() + message(3, echo_rq()) * 200 + RELEASE_RQ)
+        wait_until(lambda: server.active == 0 and server.waiting == 1, "released")
+        server.drain(0.05)
+        server.shutdown()
+        sock.settimeout(10)
+        received = b""
+        while data := sock.recv(65536):
+            received += data
+        assert received.endswith(bytes.fromhex("06000000000400000000"))
 
 
 def test_drain_tells_when_it_was_not_done_in_time(serve) -> None:

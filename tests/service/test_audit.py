@@ -1,5 +1,6 @@
 """The audit trail: what is written survives, keeps to its limit, and reaches a syslog server."""
 
+import errno
 import json
 import os
 import re
@@ -32,6 +33,7 @@ from node.events import (
     SettingsRefused,
     SettingsReloaded,
 )
+from node.service import audit
 from node.service.audit import Position, Trail
 from node.service.audit_message import message, syslog_line
 from node.service.syslog import Sender
@@ -98,6 +100,34 @@ def test_what_root_records_can_be_gone_on_with_by_the_node(tmp_path: Path) -> No
     os.chown(folder, 65534, 65534)
     Trail(folder, 1 << 20).record(SettingsReloaded())
     assert {path.stat().st_uid for path in folder.iterdir()} == {65534}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_folder_that_root_makes_is_the_nodes(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    os.chown(state, 65534, 65534)
+    Trail(state / "audit", 1 << 20).record(SettingsReloaded())
+    assert (state / "audit").stat().st_uid == 65534
+    assert {path.stat().st_uid for path in (state / "audit").iterdir()} == {65534}
+
+
+def test_a_trail_that_cannot_be_written_keeps_no_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: int) -> os.stat_result:
+        raise OSError(errno.EIO, "the disk is gone")
+
+    trail = Trail(tmp_path, 1 << 20)
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patched:
+        patched.setattr(audit.os, "fstat", fails)
+        for _ in range(5):
+            trail.record(EVENTS[0])
+    assert len(os.listdir("/proc/self/fd")) == before
+    trail.record(EVENTS[0])
+    assert len(list(trail.read(Position(1, 0)))) == 1
+    trail.close()
 
 
 def test_the_trail_stays_within_its_limit_and_the_oldest_goes(tmp_path: Path) -> None:
