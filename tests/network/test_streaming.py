@@ -31,10 +31,11 @@ from pynetdicom import build_context, evt
 from pynetdicom.sop_class import CTImageStorage, Verification
 
 from node.errors import PeerUnreachable
-from node.network.arena import Pool
+from node.network.arena import BLOCK_BYTES, Pool
 from node.network.data_set import Assembly
 from node.network.dimse import received_data
 from node.network.limits import KIB, MIB, Limits
+from node.network.message_sender import MessageSender
 from node.network.requestor import associate
 from node.network.sending import (
     AssociationEnded,
@@ -199,6 +200,30 @@ def test_spill_file_goes_when_the_handler_fails(serve, tmp_path) -> None:
     assoc = reach(serve(store).address)
     assert send(assoc, [bytes(3 * MIB)]).status == 0x0110
     assert not list(tmp_path.iterdir())
+    assoc.release()
+
+
+def test_spill_file_is_gone_when_the_requestor_is_told(serve, tmp_path, monkeypatch) -> None:
+    found = []
+    answer = MessageSender.send_store_response
+
+    def answered(sender: MessageSender, *arguments: object) -> None:
+        found.append(list(tmp_path.iterdir()))
+        answer(sender, *arguments)
+
+    monkeypatch.setattr(MessageSender, "send_store_response", answered)
+    assoc = reach(serve(lambda event: 0xA700).address)
+    assert send(assoc, [bytes(3 * MIB)]).status == 0xA700
+    assert found == [[]]
+    assoc.release()
+
+
+def test_memory_is_used_again_for_the_next_instance(serve) -> None:
+    server = serve(lambda event: 0x0000)
+    assoc = reach(server.address)
+    for number in range(5):
+        assert send(assoc, [bytes(100_000)], message_id=number + 1).status == 0x0000
+        wait_until(lambda: server.prototype.pool.nbytes == BLOCK_BYTES, "the one block is back")
     assoc.release()
 
 

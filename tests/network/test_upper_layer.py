@@ -390,6 +390,27 @@ def test_contexts_are_chosen_per_association_without_a_copy(serve) -> None:
     assert len(supported) == len(AllStoragePresentationContexts)
 
 
+def test_an_acceptor_that_is_changed_gives_an_answer_of_its_own(serve) -> None:
+    """Also to a request that was answered before, when it was another."""
+    syntaxes = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+    answered = []
+
+    def requested(event: evt.Event) -> None:
+        event.assoc.acceptor.supported_contexts = [build_context(CTImageStorage, syntaxes[0])]
+
+    def established(event: evt.Event) -> None:
+        answered.append(event.assoc.acceptor.primitive.result)
+
+    handlers = [(evt.EVT_REQUESTED, requested), (evt.EVT_ESTABLISHED, established)]
+    server = serve(handlers, [build_context(CTImageStorage)])
+    for _ in range(4):
+        assoc = ours(server, build_context(CTImageStorage, [*reversed(syntaxes)]))
+        assert [c.transfer_syntax for c in assoc.accepted_contexts] == [[syntaxes[0]]]
+        assoc.release()
+        syntaxes.reverse()
+    assert answered == [0, 0, 0, 0]
+
+
 def test_private_storage_class_is_stored(serve) -> None:
     stored = []
 

@@ -128,6 +128,19 @@ def test_nobody_waits_long_for_one_who_keeps_watch(duty: Duty) -> None:
     assert len(duty.threads) == 4
 
 
+def test_one_in_reserve_is_called_when_nobody_keeps_watch(duty: Duty, monkeypatch) -> None:
+    """It would find out by itself only when it has been idle for long."""
+    monkeypatch.setattr(workers, "IDLE_SECONDS", 60)
+    duty.go_on.set()
+    duty.workers.start()
+    duty.give()
+    wait_until(lambda: duty.done == 1 and duty.workers._present == 2, "one keeps watch, one waits")
+    duty.go_on.clear()
+    duty.give()
+    wait_until(lambda: duty.begun == 2, "one has gone")
+    wait_until(lambda: duty.workers._is_watched, "the other has come", 5)
+
+
 def test_one_thread_waits_and_another_stays_when_it_goes_with_a_task(duty: Duty) -> None:
     duty.workers.start()
     assert duty.workers.is_waiting

@@ -221,6 +221,17 @@ def test_a_file_that_another_process_has_begun_is_gone_on_with(tmp_path: Path) -
     assert kept == sorted(kept)
 
 
+def test_a_file_that_was_begun_early_is_gone_on_with(tmp_path: Path) -> None:
+    """By a process that keeps to a smaller limit, since the settings were reloaded."""
+    large, small = Trail(tmp_path, 1 << 20), Trail(tmp_path, 2_000)
+    for number in range(10):
+        for each in (large, small):
+            each.record(QueueAction(action="retry", destination="d", instances=number, by="x"))
+    kept = [line.event.instances for line in large.read(Position(1, 0))]  # type: ignore[union-attr]
+    assert kept == sorted(kept)
+    assert kept[-2:] == [9, 9]
+
+
 def test_a_trail_that_cannot_be_written_stops_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
