@@ -403,8 +403,9 @@ def test_an_acceptor_that_is_changed_gives_an_answer_of_its_own(serve) -> None:
 
     handlers = [(evt.EVT_REQUESTED, requested), (evt.EVT_ESTABLISHED, established)]
     server = serve(handlers, [build_context(CTImageStorage)])
+    proposed = build_context(CTImageStorage, [*syntaxes])
     for _ in range(4):
-        assoc = ours(server, build_context(CTImageStorage, [*reversed(syntaxes)]))
+        assoc = ours(server, proposed)
         assert [c.transfer_syntax for c in assoc.accepted_contexts] == [[syntaxes[0]]]
         assoc.release()
         syntaxes.reverse()
