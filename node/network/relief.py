@@ -17,10 +17,10 @@ class Relief:
     """The call; one of those that wait for it hears it."""
 
     def __init__(self) -> None:
-        has_timer = KERNEL is not None
-        self._descriptor = (
-            KERNEL.timer() if has_timer else os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        )
+        if KERNEL is None:
+            self._descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        else:
+            self._descriptor = KERNEL.timer()
         self._epoll = select.epoll()
         self._epoll.register(self._descriptor, select.EPOLLIN | select.EPOLLET)
         self._is_set = False

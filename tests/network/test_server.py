@@ -581,18 +581,25 @@ def test_drain_rejects_new_ones_and_lets_running_ones_finish(serve) -> None:
     assert drained == [True]
 
 
-def test_a_stop_gives_those_who_are_released_time_to_take_their_answers(serve) -> None:
-    """They would send again what is safe: a reset takes what is still under way."""
-    server = serve(Limits(close_seconds=20))
+@contextlib.contextmanager
+def released_but_reads_nothing(server: Server):
+    """A peer whose association is over, and whose answers are still under way."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         sock.connect(server.address)
+        sock.settimeout(10)
         sock.sendall(associate_rq() + message(3, echo_rq()) * 200 + RELEASE_RQ)
         wait_until(lambda: server.active == 0 and server.waiting == 1, "released")
+        yield sock
+
+
+def test_a_stop_gives_those_who_are_released_time_to_take_their_answers(serve) -> None:
+    """They would send again what is safe: a reset takes what is still under way."""
+    server = serve(Limits(close_seconds=20))
+    with released_but_reads_nothing(server) as sock:
         drained = []
         drain = threading.Thread(target=lambda: drained.append(server.drain(20)))
         drain.start()
-        sock.settimeout(10)
         received = b""
         while not received.endswith(bytes.fromhex("06000000000400000000")):
             received += sock.recv(65536)
@@ -605,14 +612,9 @@ def test_a_stop_gives_those_who_are_released_time_to_take_their_answers(serve) -
 
 def test_a_stop_that_cannot_wait_still_leaves_them_their_answers(serve) -> None:
     server = serve(Limits(close_seconds=20))
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        sock.connect(server.address)
-        sock.sendall(associate_rq() + message(3, echo_rq()) * 200 + RELEASE_RQ)
-        wait_until(lambda: server.active == 0 and server.waiting == 1, "released")
+    with released_but_reads_nothing(server) as sock:
         server.drain(0.05)
         server.shutdown()
-        sock.settimeout(10)
         received = b""
         while data := sock.recv(65536):
             received += data
