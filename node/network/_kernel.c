@@ -42,10 +42,11 @@ enum {
     IS_COMMAND = 1,
     IS_LAST = 2,
     MOST_AHEAD = 32,     /* guessed PDUs in one read */
-    BURST = 1 << 15,     /* read at once: more comes soon, so it is looked for some times ... */
-    MOST_LOOKS = 24,     /* ... before this thread sleeps, some 10 us */
+    BURST = 1 << 15,     /* read at once: more comes soon, so it is waited for awake */
     FIRST_READ = 1 << 14 /* for a header: what comes with it is copied once more */
 };
+
+static const double BURST_AWAKE_SECONDS = 10e-6;
 
 /* Why a run ended; as in pdu_reader.py. */
 typedef enum { OTHER, LAST, FULL, CLOSED, LATE, IDLE, MORE } outcome;
@@ -60,7 +61,8 @@ typedef struct {
     uint32_t longest; /* PDU length */
     double idle_seconds, grace_seconds, bytes_per_second;
     double deadline;  /* of the PDU that is arriving; 0 while none was set */
-    size_t last_read; /* what the last read brought */
+    double awake_seconds; /* to wait for something before this thread sleeps */
+    size_t last_read;     /* what the last read brought */
     bool only_here;   /* take what is in the buffer already; MORE where that is not all */
 } intake;
 
@@ -108,12 +110,13 @@ static outcome await(intake *in, uint32_t inside)
 
 /* Read into `parts`, as much as is there; wait only where nothing is.
 
-   To fall asleep and be woken costs as much as to copy 64 KiB, for the sender too. So where a fast
-   sender is in the middle of a data set the next part is waited for awake, a moment. */
+   To fall asleep and be woken costs as much as to copy 64 KiB, for the sender too. So a moment is
+   waited awake where a fast sender is in the middle of a data set, or where `awake_seconds` says. */
 static outcome receive(intake *in, struct iovec *parts, size_t count, uint32_t inside, size_t *got)
 {
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
-    int looks = in->last_read >= BURST ? MOST_LOOKS : 0;
+    const double awake = in->last_read >= BURST ? BURST_AWAKE_SECONDS : in->awake_seconds;
+    double asleep_at = 0;
     if (in->deadline != 0 && now() >= in->deadline)
         return LATE;
     for (;;) {
@@ -125,9 +128,14 @@ static outcome receive(intake *in, struct iovec *parts, size_t count, uint32_t i
         if (received == 0)
             return CLOSED;
         if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            if (looks-- > 0) {
-                sched_yield();
-                continue;
+            if (awake > 0) {
+                double time = now();
+                if (asleep_at == 0)
+                    asleep_at = time + awake;
+                if (time < asleep_at) {
+                    sched_yield();
+                    continue;
+                }
             }
             outcome waited = await(in, inside);
             if (waited != OTHER)
@@ -586,12 +594,15 @@ static PyObject *py_take_store(PyObject *Py_UNUSED(module), PyObject *args)
     Py_buffer buffer, model;
     Py_ssize_t start, end, room;
     intake in = {.deadline = 0, .only_here = true};
+    long awake_microseconds;
     pattern like;
     PyObject *answer = NULL;
-    if (!PyArg_ParseTuple(args, "iw*nny*nnnIddd:take_store", &in.fd, &buffer, &start, &end, &model,
-                          &like.message_id_at, &like.instance_at, &room, &in.longest,
-                          &in.idle_seconds, &in.grace_seconds, &in.bytes_per_second))
+    if (!PyArg_ParseTuple(args, "iw*nny*nnnIdddl:take_store", &in.fd, &buffer, &start, &end,
+                          &model, &like.message_id_at, &like.instance_at, &room, &in.longest,
+                          &in.idle_seconds, &in.grace_seconds, &in.bytes_per_second,
+                          &awake_microseconds))
         return NULL;
+    in.awake_seconds = (double)awake_microseconds * 1e-6;
     like.body = model.buf;
     if (start < 0 || start > end || end > buffer.len || buffer.len < HEADER_BYTES || room < 0 ||
         !is_pattern(&like, (size_t)model.len) || !(in.grace_seconds > 0) ||
@@ -692,6 +703,26 @@ static PyObject *py_store_response(PyObject *Py_UNUSED(module), PyObject *args)
     return PyBytes_FromStringAndSize((const char *)pdu, at - pdu);
 }
 
+/* Wait awake until something can be read, at most so long; others may use the processor meanwhile. */
+static PyObject *py_wait_awake(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    struct pollfd readable = {.events = POLLIN};
+    long microseconds;
+    if (!PyArg_ParseTuple(args, "il:wait_awake", &readable.fd, &microseconds))
+        return NULL;
+    bool is_readable = poll(&readable, 1, 0) > 0;
+    if (!is_readable && microseconds > 0) {
+        Py_BEGIN_ALLOW_THREADS
+        const double asleep_at = now() + (double)microseconds * 1e-6;
+        do {
+            sched_yield();
+            is_readable = poll(&readable, 1, 0) > 0;
+        } while (!is_readable && now() < asleep_at);
+        Py_END_ALLOW_THREADS
+    }
+    return PyBool_FromLong(is_readable);
+}
+
 /* A timer that wakes whoever polls its descriptor; Python has none before 3.13. */
 static PyObject *py_timer(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
@@ -717,6 +748,8 @@ static PyObject *py_set_timer(PyObject *Py_UNUSED(module), PyObject *args)
 }
 
 static PyMethodDef METHODS[] = {
+    {"wait_awake", py_wait_awake, METH_VARARGS,
+     "wait_awake(descriptor, microseconds) -> whether something can be read by then"},
     {"timer", py_timer, METH_NOARGS, "timer() -> the descriptor of a timer (timerfd_create(2))"},
     {"set_timer", py_set_timer, METH_VARARGS,
      "set_timer(descriptor, microseconds): from then on it can be read; never if that is 0"},
@@ -725,8 +758,8 @@ static PyMethodDef METHODS[] = {
      "SOP instance UID), or None"},
     {"take_store", py_take_store, METH_VARARGS,
      "take_store(descriptor, buffer, start, end, model, message_id_at, instance_at, room, longest, "
-     "idle_seconds, grace_seconds, bytes_per_second) -> (outcome, start, end, what `repeated` "
-     "returns, the data set where it is whole in the buffer, or None)"},
+     "idle_seconds, grace_seconds, bytes_per_second, awake_microseconds) -> (outcome, start, end, "
+     "what `repeated` returns, the data set where it is whole in the buffer, or None)"},
     {"store_response", py_store_response, METH_VARARGS,
      "store_response(context_id, sop_class, sop_instance, message_id, status) -> the PDU"},
     {"memory", py_memory, METH_VARARGS, "memory(byte_count) -> a bytearray with anything in it"},

@@ -13,7 +13,7 @@ told by pynetdicom's events.
 from __future__ import annotations
 
 import logging
-import os
+import random
 import socket
 import ssl
 import threading
@@ -64,11 +64,9 @@ class NodeAssociation(Parties):
     ) -> None:
         super().__init__(prototype)
         #: Names the association in log and audit.
-        self.code = os.urandom(3).hex()
+        self.code = f"{random.getrandbits(24):06x}"
         #: Why the TLS handshake failed, where it did: whoever listens to EVT_CONN_CLOSE tells.
         self.tls_failure = ""
-        #: From where the connection came.
-        self.client_address: tuple[Any, ...] = ()
         #: Whose place in the census it has.
         self.peer_address = ""
         self.limits = limits
@@ -199,9 +197,7 @@ class NodeAssociation(Parties):
         request = self.dul.receive_pdu(wait=True, timeout=self.limits.artim_seconds)
         if request is None:
             return False
-        requestor = self.requestor
-        requestor.primitive = request
-        requestor._ae_title = request.calling_ae_title
+        self.asked(request)
         rejection = self.judged.rejection if self.judged is not None else None
         if rejection is None:
             evt.trigger(self, evt.EVT_REQUESTED, {})

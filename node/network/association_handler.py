@@ -12,7 +12,6 @@ from pynetdicom.transport import RequestHandler
 
 from node.network.association import NodeAssociation
 from node.network.connection import Connection
-from node.network.prototype import numeric
 
 if TYPE_CHECKING:
     from node.network.server import Server
@@ -41,6 +40,5 @@ class AssociationHandler(RequestHandler):
         # What its thread logs is known by it.
         assoc.name = f"{THREAD_NAME}{assoc.code}"
         assoc.tls = server.ssl_context
-        assoc.set_socket(Connection(assoc, self.request))
-        assoc.requestor.address_info = numeric(*self.client_address[:2])
+        assoc.set_socket(Connection(assoc, self.request, alertness=server.prototype.alertness))
         assoc.share(server.handlers, server.watched)

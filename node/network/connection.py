@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pynetdicom import evt
 from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
 
+from node.network.alertness import Alertness
 from node.network.indications import ALREADY
 from node.network.line import Line
 
@@ -33,8 +34,9 @@ class Connection(Line, AssociationSocket):
         connected: socket.socket | None = None,
         tls: tuple[ssl.SSLContext, str] | None = None,
         local_address: tuple[str, int] | None = None,
+        alertness: Alertness | None = None,
     ) -> None:
-        Line.__init__(self, connected)
+        Line.__init__(self, connected, alertness)
         self._assoc: NodeAssociation = assoc
         self._is_connected = connected is not None
         self._tls_args = tls

@@ -28,6 +28,7 @@ import time
 from collections import Counter
 from typing import Any, Final, Protocol
 
+from node.network.alertness import Alertness
 from node.network.departures import Departures
 from node.network.first_bytes import arrived, bytes_wanted, has_ended
 from node.network.limits import Limits
@@ -87,6 +88,7 @@ class Doorman:
         host: Host,
     ) -> None:
         self._listening = listening
+        self._family = listening.family
         self._limits = limits
         self._secured = secured
         self._host = host
@@ -100,6 +102,8 @@ class Doorman:
         self._accepting = True
         self._accept_again = math.inf
         self._refusals = Refusals()
+        #: Of peers that have connected, until they ask.
+        self._alertness = Alertness()
         self.accepted = 0
 
     @property
@@ -187,7 +191,8 @@ class Doorman:
         """
         self._defer()
         try:
-            sock, address = self._listening.accept()
+            # As `accept` does, but for two enumerations that it makes anew each time.
+            descriptor, address = self._listening._accept()  # type: ignore[attr-defined]
         except BlockingIOError:
             return
         except OSError as error:
@@ -197,6 +202,7 @@ class Doorman:
                 self._listen()
             return
         self._listen()
+        sock = socket.socket(self._family, socket.SOCK_STREAM, 0, descriptor)
         if sock.gettimeout() is not None:  # a program that embeds us may have set a default
             sock.settimeout(None)
         self.accepted += 1
@@ -224,6 +230,7 @@ class Doorman:
         self._refusals.note("no descriptor left", "this node")
         if self._departures:
             self._departures.dismiss_one()
+            self._tell_departed()
             return True
         if self._visitors:
             self._dismiss(self._visitors.first)
@@ -234,6 +241,8 @@ class Doorman:
     def _receive(self, sock: socket.socket, address: Any) -> None:
         visitor = Visitor(sock, address)
         if self._is_done_with(visitor, _USUAL_BYTES):  # the request had come with the connection
+            return
+        if self._alertness.wait(sock.fileno()) and self._is_done_with(visitor, _USUAL_BYTES):
             return
         self._host.visitor_came()
         if len(self._visitors) >= self._limits.waiting:
@@ -337,6 +346,7 @@ class Doorman:
         """Let a connection wait for its request no more."""
         if visitor.queue is not None:
             visitor.queue.remove(visitor)
+            self._alertness.note(time.monotonic() - visitor.since)
             self._host.visitor_went()
 
     def end(self) -> None:

@@ -1,9 +1,9 @@
 """A connected socket whose every wait has a deadline.
 
-There is no poll before a read: the kernel itself limits a blocking `recv` (SO_RCVTIMEO), so a fast
-stream costs one system call a buffer, an idle association none, and a descriptor above 1,024 is
-like any other. A send waits for room and for the peer's word at once, so that an A-ABORT is seen
-by one who would otherwise wait for a peer that stopped reading.
+A read that has to wait is limited by the kernel itself (SO_RCVTIMEO), so an idle association costs
+nothing and a descriptor above 1,024 is like any other. Where peers mostly go on at once it begins
+awake (`Alertness`). A send waits for room and for the peer's word at once, so that an A-ABORT is
+seen by one who would otherwise wait for a peer that stopped reading.
 
 Deadlines are on the monotonic clock; None waits for ever. `TimeoutError` is raised when one has
 passed, `OSError` for a broken line on sending; a line broken while receiving is its end. Another
@@ -24,6 +24,7 @@ import termios
 import time
 from typing import Final
 
+from node.network.alertness import Alertness
 from node.network.kernel import KERNEL
 from node.network.limits import KIB
 
@@ -65,26 +66,27 @@ def _less_unsent(sock: socket.socket, before: float) -> float:
 
 def close_for_good(sock: socket.socket) -> None:
     """Close a connection, also where its peer takes no more."""
-    with contextlib.suppress(OSError):
+    try:
         if unsent_bytes(sock):
             # What the peer did not take until now it never will: without a reset the kernel
             # would keep on offering it, and keep the memory.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    except OSError:
+        pass  # it is reset already
     sock.close()
 
 
 class Line:
     """A socket, which is None when it is closed or not connected yet."""
 
-    def __init__(self, connected: socket.socket | None) -> None:
+    def __init__(self, connected: socket.socket | None, alertness: Alertness | None = None) -> None:
         self.socket = connected
+        #: Tells whether the connection is secured.
+        self.is_tls = isinstance(connected, ssl.SSLSocket)
+        #: What is known of how soon the peer goes on, or others like it.
+        self.alertness = alertness or Alertness()
         self._armed = math.inf
         self._input: select.poll | None = None
-
-    @property
-    def is_tls(self) -> bool:
-        """Tell whether the connection is secured."""
-        return isinstance(self.socket, ssl.SSLSocket)
 
     @property
     def descriptor(self) -> int:
@@ -102,7 +104,7 @@ class Line:
             server_hostname=server_name or None,
             do_handshake_on_connect=False,
         )
-        self.socket = secured
+        self.socket, self.is_tls = secured, True
         secured.settimeout(seconds)
         secured.do_handshake()
         secured.settimeout(None)
@@ -111,12 +113,17 @@ class Line:
 
     def receive_into(self, view: memoryview, deadline: float | None) -> int:
         """Read what there is, at least a byte, into `view`; 0 means that the stream has ended."""
+        begun = time.monotonic()
         while self.socket is not None:
-            left = remaining(deadline)
-            if left < self._armed - _RESOLUTION or self._armed is math.inf:
-                self._arm(left)
             try:
-                return self.socket.recv_into(view)
+                if not self.is_tls and self.alertness.wait(self.socket.fileno()):
+                    return self.socket.recv_into(view)
+                left = remaining(deadline)
+                if left < self._armed - _RESOLUTION or self._armed is math.inf:
+                    self._arm(left)
+                received = self.socket.recv_into(view)
+                self.alertness.note(time.monotonic() - begun)
+                return received
             except (BlockingIOError, TimeoutError, ssl.SSLWantReadError):
                 # The kernel's timer ran out, which may have been set for an earlier deadline.
                 self._arm(remaining(deadline))

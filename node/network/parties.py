@@ -7,15 +7,18 @@ answered as it was before where the answer depends on nothing that is different 
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Any
 
 from pynetdicom import AE
 from pynetdicom._globals import MODE_ACCEPTOR, MODE_REQUESTOR
 from pynetdicom.association import ServiceUser
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContextTuple
 
 from node.network.answers import Answer, is_repeatable, what_we_are
 from node.network.association_request import JudgedRequest
 from node.network.prototype import Prototype
+from node.network.request_primitive import JudgedPDU
 from node.network.watched import WatchedAssociation
 
 
@@ -23,6 +26,8 @@ class Parties(WatchedAssociation):
     """An association, as far as it is about who asks, who is asked and what the answer is."""
 
     _ae: AE
+    #: From where the connection came.
+    client_address: tuple[Any, ...] = ()
 
     # The parent's initialiser is not called: see `NodeAssociation`.
     def __init__(self, prototype: Prototype | None) -> None:
@@ -31,6 +36,7 @@ class Parties(WatchedAssociation):
         #: What was answered, where it was answered before.
         self.answer: Answer | None = None
         self._prototype = prototype
+        self._indication: A_ASSOCIATE | JudgedPDU | None = None
         self._requestor: ServiceUser | None = None
         self._acceptor: ServiceUser | None = None
         self._as_tuples: dict[int, PresentationContextTuple] = {}
@@ -43,12 +49,27 @@ class Parties(WatchedAssociation):
             if prototype is None:
                 self._requestor = ServiceUser(self, MODE_REQUESTOR)
             else:
-                self._requestor = prototype.requestor(self)
+                self._requestor = prototype.requestor(self, self.client_address)
+            self._introduce(self._requestor)
         return self._requestor
 
     @requestor.setter
     def requestor(self, user: ServiceUser) -> None:
         self._requestor = user
+
+    def asked(self, indication: A_ASSOCIATE | JudgedPDU) -> None:
+        """Take the indication that the requestor asks for an association."""
+        self._indication = indication
+        if self._requestor is not None:
+            self._introduce(self._requestor)
+
+    def _introduce(self, requestor: ServiceUser) -> None:
+        """Let `requestor` be who asked, where somebody has."""
+        said = self._indication
+        if said is not None:
+            primitive = said.to_primitive() if isinstance(said, JudgedPDU) else said
+            requestor.primitive = primitive
+            requestor._ae_title = primitive.calling_ae_title
 
     @property
     def acceptor(self) -> ServiceUser:

@@ -161,9 +161,9 @@ class PDUReader:
         """
         if self._kernel is None:
             return None
-        limits = self._limits
+        limits, connection, begun = self._limits, self._connection, time.monotonic()
         outcome, self._start, self._end, request, data = self._kernel.take_store(
-            self._connection.descriptor,
+            connection.descriptor,
             self._buffer,
             self._start,
             self._end,
@@ -172,10 +172,12 @@ class PDUReader:
             pattern.instance_at,
             room,
             limits.max_pdu + _SLACK_BYTES,
-            math.inf if begin_by is None else begin_by - time.monotonic(),
+            math.inf if begin_by is None else begin_by - begun,
             limits.pdu_seconds,
             limits.pdu_bytes_per_second,
+            connection.alertness.microseconds,
         )
+        connection.alertness.note(time.monotonic() - begun)
         if outcome != _LAST:
             _raise_end(outcome)
             return None

@@ -15,6 +15,7 @@ from pynetdicom.association import Association, ServiceUser
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
+from node.network.alertness import Alertness
 from node.network.answers import Answers, what_we_are
 from node.network.arena import Pool
 from node.network.indications import like
@@ -33,6 +34,7 @@ class Prototype:
         limits: Limits,
     ) -> None:
         self.pool = Pool()
+        self.alertness = Alertness()
         self.answers = Answers()
         # All that a service user asks of its association while it is made.
         nobody: Any = SimpleNamespace(ae=ae)
@@ -48,10 +50,11 @@ class Prototype:
         #: were listened with stay as they are.
         self.is_everybody = what_we_are(self._acceptor)
 
-    def requestor(self, assoc: Association) -> ServiceUser:
+    def requestor(self, assoc: Association, address: tuple[Any, ...]) -> ServiceUser:
         """Return the requestor of a new association, of which an acceptor changes nothing."""
         mine = like(self._requestor)
         mine.assoc = assoc
+        mine.address_info = _numeric(*address[:2])
         mine._common_ext = {}
         return mine
 
@@ -60,7 +63,7 @@ class Prototype:
         return _copy_of(self._acceptor, assoc)
 
 
-def numeric(address: str, port: int) -> AddressInformation:
+def _numeric(address: str, port: int) -> AddressInformation:
     """Return an address as the kernel says it: there is nothing to look up."""
     information = AddressInformation.__new__(AddressInformation)
     information._addr, information.port = address, port

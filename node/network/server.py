@@ -70,7 +70,9 @@ class Server(AssociationServer):
         self._census = census or Census(limits)
         self.spill = spill
         self._listening = listening
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        #: None runs any more.
+        self._is_empty = threading.Condition(self._lock)
         self._running: set[NodeAssociation] = set()
         self._draining = False
         super().__init__(
@@ -147,7 +149,7 @@ class Server(AssociationServer):
     @property
     def active_associations(self) -> list[Any]:
         """Return the associations that run."""
-        with self._changed:
+        with self._lock:
             return list(self._running)
 
     @property
@@ -161,7 +163,7 @@ class Server(AssociationServer):
 
         Those over TLS and aborted ones do that themselves.
         """
-        with self._changed:
+        with self._lock:
             return sum(assoc.is_released or assoc.is_aborted for assoc in self._running)
 
     @property
@@ -198,7 +200,7 @@ class Server(AssociationServer):
             self._census.ended(address[0])
             raise
         assoc: NodeAssociation = handler.assoc
-        with self._changed:
+        with self._lock:
             self._running.add(assoc)
         return assoc.run_reactor
 
@@ -208,10 +210,11 @@ class Server(AssociationServer):
 
     def association_ended(self, assoc: NodeAssociation) -> None:
         """Forget `assoc`; its thread calls this as the last thing."""
-        with self._changed:
+        with self._lock:
             self._running.discard(assoc)
             self._census.ended(assoc.peer_address)
-            self._changed.notify_all()
+            if not self._running:
+                self._is_empty.notify_all()
 
     # -- ending ----------------------------------------------------------------------------------
 
@@ -235,8 +238,8 @@ class Server(AssociationServer):
         return has_ended
 
     def _wait_until_none_runs(self, seconds: float) -> bool:
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._running, seconds)
+        with self._lock:
+            return self._is_empty.wait_for(lambda: not self._running, seconds)
 
     def shutdown(self) -> None:
         """Stop listening and abort what runs; returns when nothing of it is left."""

@@ -39,6 +39,9 @@ _OPERATIONS: Final = {
     VerificationServiceClass: frozenset({command_set.C_ECHO_RQ}),
 }
 
+#: pynetdicom's own handler, which answers that all is well.
+_NOBODYS_ECHO: Final = evt.get_default_handler(evt.EVT_C_ECHO)
+
 #: Refused requests of one association that have a log line each.
 _MOST_REFUSALS_TOLD: Final = 100
 #: More than the Standard has; private ones that a peer invents do not stay.
@@ -148,12 +151,14 @@ def _outcome_of(assoc: NodeAssociation, request: StoreRequest, context_id: int) 
 
 def _serve_echo(assoc: NodeAssociation, request: C_ECHO, context_id: int) -> None:
     """Serve a C-ECHO (PS3.4 A.4), as pynetdicom's `VerificationServiceClass` does."""
-    attributes = {"request": request, "context": assoc.context_as_tuple(context_id)}
-    try:
-        answer = _status_of(evt.trigger(assoc, evt.EVT_C_ECHO, attributes))[0]
-    except Exception:
-        LOGGER.exception("handler of EVT_C_ECHO failed")
-        answer = status.PROCESSING_FAILURE
+    answer = status.SUCCESS
+    if assoc.get_handlers(evt.EVT_C_ECHO)[0] is not _NOBODYS_ECHO:
+        attributes = {"request": request, "context": assoc.context_as_tuple(context_id)}
+        try:
+            answer = _status_of(evt.trigger(assoc, evt.EVT_C_ECHO, attributes))[0]
+        except Exception:
+            LOGGER.exception("handler of EVT_C_ECHO failed")
+            answer = status.PROCESSING_FAILURE
     if assoc.is_established:
         assoc.dimse.send_echo_response(request, context_id, answer)
 

@@ -221,7 +221,8 @@ class UpperLayer(StateTable):
             raise InvalidPDU(f"A-ASSOCIATE-RQ: {error!r}", pdu_reader.INVALID_PARAMETER) from None
         self.assoc.judged = pdu.judged
         if pdu.protocol_version == 1 and self.is_next("Evt6", "AE-6"):
-            self.to_user_queue.append(pdu.to_primitive())
+            # Who asked is made of it when somebody wants to know.
+            self.to_user_queue.append(pdu.to_primitive() if self._assoc.watched.primitives else pdu)
             self.state_machine.transition("Sta3")
             return None
         self._recv_pdu.put(pdu)

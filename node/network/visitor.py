@@ -19,6 +19,8 @@ class Visitor:
     sock: socket.socket
     address: Any = None
     queue: Queue | None = None
+    #: Both on the monotonic clock.
+    since: float = 0.0
     deadline: float = 0.0
     is_watched: bool = False
     discarded: int = 0
@@ -53,7 +55,7 @@ class Queue(OrderedDict[int, Visitor]):
 
     def put(self, visitor: Visitor, now: float) -> None:
         """Let `visitor` wait here from `now` on the monotonic clock."""
-        visitor.queue, visitor.deadline = self, now + self._seconds
+        visitor.queue, visitor.since, visitor.deadline = self, now, now + self._seconds
         self[visitor.sock.fileno()] = visitor
 
     def watch(self, visitor: Visitor) -> bool:
@@ -81,4 +83,6 @@ class Queue(OrderedDict[int, Visitor]):
     @property
     def deadline(self) -> float:
         """Return when the first one has waited long enough, on the monotonic clock."""
-        return self.first.deadline if self else math.inf
+        for visitor in self.values():
+            return visitor.deadline
+        return math.inf

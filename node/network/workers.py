@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol, TypeAlias
 
+from node.network.alertness import Alertness
 from node.network.relief import Relief
 
 #: Must not raise.
@@ -78,6 +79,7 @@ class Workers:
         self._called = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.epoll.register(self._called, select.EPOLLIN)
         self._relief = Relief()
+        self._alertness = Alertness()
         self._stopping = False
         #: Threads that keep watch, wait in reserve, or are about to.
         self._present = 0
@@ -184,8 +186,16 @@ class Workers:
 
     def _attend_once(self) -> None:
         self._alarm = self._duty.next_deadline()
-        with self.unlocked():
-            events = self.epoll.poll(_seconds_until(self._alarm), _MOST_EVENTS)
+        self.lock.release()
+        try:
+            begun = time.monotonic()
+            if self._alertness.wait(self.epoll.fileno()):
+                events = self.epoll.poll(0, _MOST_EVENTS)
+            else:
+                events = self.epoll.poll(_seconds_until(self._alarm), _MOST_EVENTS)
+                self._alertness.note(time.monotonic() - begun)
+        finally:
+            self.lock.acquire()
         for descriptor, _ in events:
             if descriptor == self._called:
                 with contextlib.suppress(BlockingIOError):
@@ -193,7 +203,9 @@ class Workers:
                 self._duty.attend_to_call()
             else:
                 self._duty.attend(descriptor)
-        self._duty.attend_to_deadlines()
+        # What the events have brought is not due yet.
+        if time.monotonic() >= self._alarm:
+            self._duty.attend_to_deadlines()
 
     def _wait_in_reserve(self, seconds: float) -> None:
         if self._duty.next_deadline() < self._alarm:

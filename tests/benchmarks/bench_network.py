@@ -2,15 +2,15 @@
 
 Every figure is the median of five, ours and DCMTK's in turn; above 1 we are faster or cheaper. The
 sender is the same for both receivers and does nothing but send bytes it made before; both have
-received a few instances when it begins, as a receiver that runs for months has. DCMTK's programs
-run with TCP_NODELAY=1, without which they wait 40 ms an instance. Where several associations are
-open at a time, storescp forks for each and we are as many processes on one socket as there are
-cores, as the node is; a second line tells what one process does, for information. Receivers write
-to the same folder (`--folder`), whose files are removed only at the end: ext4 looks long for an
-inode where many were freed just before, and it is chance whom that meets. (For the same reason a
-folder is best in which nothing was removed for five minutes.) The second ratio is that of the
-processor time of what is measured, receiver or sender, which other work on the machine changes
-less.
+received a few instances when it begins, or had a few associations, as a receiver that runs for
+months has. DCMTK's programs run with TCP_NODELAY=1, without which they wait 40 ms an instance.
+Where several associations are open at a time, storescp forks for each and we are as many processes
+on one socket as there are cores, as the node is; a second line tells what one process does, for
+information. Receivers write to the same folder (`--folder`), whose files are removed only at the
+end: ext4 looks long for an inode where many were freed just before, and it is chance whom that
+meets. (For the same reason a folder is best in which nothing was removed for five minutes.) The
+second ratio is that of the processor time of what is measured, receiver or sender, which other work
+on the machine changes less.
 
     --only NAME     one group: receive, send, short, idle, memory, large
     --repeat N      instead of five
@@ -428,6 +428,7 @@ def bench_short(folder: Path, repeat: int) -> None:
 
         def measure(who: str, clients: int = clients) -> tuple[float, float]:
             with RECEIVERS[who](folder, 16384, False, clients > 1) as (host, port, process):
+                one((host, port), 40)
                 before, begun = processor_seconds(process), time.perf_counter()
                 threads = [
                     threading.Thread(target=one, args=((host, port), 400 // clients))

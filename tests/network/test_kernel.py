@@ -547,7 +547,19 @@ def test_offsets_that_do_not_fit_are_refused() -> None:
             KERNEL.repeated(REQUEST, REQUEST, message_id_at, instance_at)
         with pytest.raises(ValueError, match="do not fit"):
             KERNEL.take_store(
-                -1, bytearray(100), 0, 0, REQUEST, message_id_at, instance_at, 9, 9, 1.0, 1.0, 1.0
+                -1,
+                bytearray(100),
+                0,
+                0,
+                REQUEST,
+                message_id_at,
+                instance_at,
+                9,
+                9,
+                1.0,
+                1.0,
+                1.0,
+                0,
             )
 
 

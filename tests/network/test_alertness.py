@@ -1,0 +1,130 @@
+"""Waiting awake: only where what is waited for mostly comes at once."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from node.network import alertness
+from node.network.alertness import MOST_MICROSECONDS, Alertness
+from node.network.kernel import KERNEL
+from node.network.line import Line
+
+LONG, SHORT = 0.01, 0.00001
+
+pytestmark = pytest.mark.skipif(KERNEL is None, reason="the C extension was not built")
+
+
+@pytest.fixture
+def several_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alertness.os, "sched_getaffinity", lambda _: {0, 1})
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def noted(*waits: float) -> Alertness:
+    made = Alertness()
+    for seconds in waits:
+        made.note(seconds)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("waits", "is_awake"),
+    [
+        ([], False),
+        ([SHORT] * 3, False),
+        ([SHORT] * 4, True),
+        ([SHORT] * 4 + [LONG], False),
+        ([SHORT] * 1000 + [LONG] * 4, True),
+        ([SHORT] * 1000 + [LONG] * 5, False),
+        ([LONG] * 1000 + [SHORT] * 4, True),
+        ([SHORT, LONG] * 100, False),
+    ],
+)
+@pytest.mark.usefixtures("several_cores")
+def test_short_waits_make_the_next_one_begin_awake(waits: list[float], is_awake: bool) -> None:
+    assert noted(*waits).microseconds == (MOST_MICROSECONDS if is_awake else 0)
+
+
+@pytest.mark.usefixtures("several_cores")
+def test_what_is_there_is_seen_and_what_is_not_costs_no_more_than_said(pair) -> None:
+    ours, theirs = pair
+    awake = noted(*[SHORT] * 4)
+    took = []
+    for _ in range(20):
+        begun = time.perf_counter()
+        assert not awake.wait(ours.fileno())
+        took.append(time.perf_counter() - begun)
+    assert MOST_MICROSECONDS * 1e-6 <= min(took) < 20 * MOST_MICROSECONDS * 1e-6
+    theirs.send(b"!")
+    assert awake.wait(ours.fileno())
+    theirs.close()
+    ours.recv(1)
+    assert awake.wait(ours.fileno())  # the end can be read too
+
+
+@pytest.mark.usefixtures("several_cores")
+def test_what_comes_while_awake_counts_as_short(pair) -> None:
+    ours, theirs = pair
+    awake = noted(*[SHORT] * 4)
+    theirs.send(b"!")
+    for _ in range(1000):
+        assert awake.wait(ours.fileno())
+    for _ in range(4):
+        awake.note(LONG)
+    assert awake.microseconds
+    awake.note(LONG)
+    assert not awake.microseconds
+
+
+def test_on_one_core_nobody_waits_awake(monkeypatch, pair) -> None:
+    monkeypatch.setattr(alertness.os, "sched_getaffinity", lambda _: {0})
+    ours, theirs = pair
+    theirs.send(b"!")
+    lonely = noted(*[SHORT] * 1000)
+    assert not lonely.microseconds
+    assert not lonely.wait(ours.fileno())
+
+
+@pytest.mark.usefixtures("several_cores")
+def test_others_run_while_one_waits_awake(pair, monkeypatch) -> None:
+    monkeypatch.setattr(alertness, "MOST_MICROSECONDS", 10_000_000)
+    ours, theirs = pair
+    threading.Timer(0.05, theirs.send, [b"!"]).start()  # needs Python's lock
+    begun = time.perf_counter()
+    assert noted(*[SHORT] * 4).wait(ours.fileno())
+    assert time.perf_counter() - begun < 5
+
+
+@pytest.mark.usefixtures("several_cores")
+def test_a_line_learns_from_how_long_it_waited(pair) -> None:
+    ours, theirs = pair
+    line = Line(ours)
+    view = memoryview(bytearray(1))
+    for _ in range(10):
+        theirs.send(b"!")
+        assert line.receive_into(view, None) == 1
+    assert line.alertness.microseconds
+    for _ in range(5):
+        threading.Timer(0.005, theirs.send, [b"!"]).start()
+        assert line.receive_into(view, None) == 1
+    assert not line.alertness.microseconds
+
+
+@pytest.mark.usefixtures("several_cores")
+def test_a_deadline_is_kept_awake_or_not(pair) -> None:
+    line = Line(pair[0], noted(*[SHORT] * 8))
+    begun = time.monotonic()
+    with pytest.raises(TimeoutError):
+        line.receive_into(memoryview(bytearray(1)), begun + 0.1)
+    assert 0.1 <= time.monotonic() - begun < 1
