@@ -27,9 +27,11 @@
 #include <math.h>
 #include <poll.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
@@ -723,36 +725,123 @@ static PyObject *py_wait_awake(PyObject *Py_UNUSED(module), PyObject *args)
     return PyBool_FromLong(is_readable);
 }
 
-/* A timer that wakes whoever polls its descriptor; Python has none before 3.13. */
+/* A call at a moment that is put off more often than it comes, for threads that wait for it.
+
+   To set a timer of the kernel anew costs some 10 us where the processor's own has to be set, in a
+   virtual machine above all. So one that was put off is left to run out, and who wakes then sets it
+   anew if there is still something to wait for, all without Python's lock. */
+typedef struct {
+    _Atomic int64_t due;   /* in nanoseconds of the monotonic clock; NEVER where nobody is called */
+    _Atomic int64_t alarm; /* when the timer runs out; NEVER where it is not set */
+} call_state;
+
+static const int64_t NEVER = INT64_MAX;
+
+static int64_t nanoseconds(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+static void set_alarm(call_state *call, int timer, int64_t at)
+{
+    struct itimerspec when = {
+        .it_value = {.tv_sec = at / 1000000000, .tv_nsec = at % 1000000000}};
+    atomic_store(&call->alarm, at);
+    timerfd_settime(timer, TFD_TIMER_ABSTIME, &when, NULL);
+}
+
+/* Tell whether the call is due, now that the timer has run out.
+
+   Whoever sets the call stores when it is due and then looks at the alarm; here it is the other way
+   round. So one of both sees what the other did. */
+static bool is_due(call_state *call, int timer)
+{
+    atomic_store(&call->alarm, NEVER);
+    int64_t due = atomic_load(&call->due);
+    if (due == NEVER)
+        return false;
+    if (due <= nanoseconds())
+        return true;
+    set_alarm(call, timer, due);
+    return false;
+}
+
 static PyObject *py_timer(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    return fd < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyLong_FromLong(fd);
+    if (fd < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    call_state none = {NEVER, NEVER};
+    return Py_BuildValue("iN", fd, PyByteArray_FromStringAndSize((char *)&none, sizeof none));
 }
 
-static PyObject *py_set_timer(PyObject *Py_UNUSED(module), PyObject *args)
+static call_state *state_in(const Py_buffer *memory)
 {
-    int fd;
+    if (memory->len == sizeof(call_state))
+        return memory->buf;
+    PyErr_SetString(PyExc_ValueError, "no state of a call");
+    return NULL;
+}
+
+static PyObject *py_set_call(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    int timer;
     long microseconds;
-    if (!PyArg_ParseTuple(args, "il:set_timer", &fd, &microseconds))
+    Py_buffer memory;
+    if (!PyArg_ParseTuple(args, "iw*l:set_call", &timer, &memory, &microseconds))
         return NULL;
-    if (microseconds < 0) {
-        PyErr_SetString(PyExc_ValueError, "a timer of a negative time");
-        return NULL;
+    call_state *call = state_in(&memory);
+    if (call && microseconds < 0) {
+        atomic_store(&call->due, NEVER);
+    } else if (call) {
+        int64_t due = nanoseconds() + (int64_t)microseconds * 1000;
+        atomic_store(&call->due, due);
+        if (atomic_load(&call->alarm) > due)
+            set_alarm(call, timer, due);
     }
-    struct itimerspec at = {.it_value = {.tv_sec = microseconds / 1000000,
-                                         .tv_nsec = microseconds % 1000000 * 1000}};
-    if (timerfd_settime(fd, 0, &at, NULL) < 0)
+    PyBuffer_Release(&memory);
+    return call ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *py_await_call(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    int timer, epoll;
+    double seconds;
+    Py_buffer memory;
+    if (!PyArg_ParseTuple(args, "iiw*d:await_call", &timer, &epoll, &memory, &seconds))
+        return NULL;
+    call_state *call = state_in(&memory);
+    bool is_called = false, is_broken = false;
+    if (call) {
+        Py_BEGIN_ALLOW_THREADS
+        const double end = now() + seconds;
+        double left = seconds;
+        struct epoll_event event;
+        do {
+            int found = epoll_wait(epoll, &event, 1, left < 1e6 ? (int)ceil(left * 1000) : -1);
+            is_broken = found < 0 && errno != EINTR;
+            is_called = found > 0 && is_due(call, timer);
+        } while (!is_called && !is_broken && (left = end - now()) > 0);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&memory);
+    if (is_broken)
         return PyErr_SetFromErrno(PyExc_OSError);
-    Py_RETURN_NONE;
+    return call ? PyBool_FromLong(is_called) : NULL;
 }
 
 static PyMethodDef METHODS[] = {
     {"wait_awake", py_wait_awake, METH_VARARGS,
      "wait_awake(descriptor, microseconds) -> whether something can be read by then"},
-    {"timer", py_timer, METH_NOARGS, "timer() -> the descriptor of a timer (timerfd_create(2))"},
-    {"set_timer", py_set_timer, METH_VARARGS,
-     "set_timer(descriptor, microseconds): from then on it can be read; never if that is 0"},
+    {"timer", py_timer, METH_NOARGS,
+     "timer() -> its descriptor (timerfd_create(2)), and the state of a call that it makes"},
+    {"set_call", py_set_call, METH_VARARGS,
+     "set_call(timer, state, microseconds): call after so long, and not before; never if negative"},
+    {"await_call", py_await_call, METH_VARARGS,
+     "await_call(timer, epoll, state, seconds) -> whether one of those who wait was called in that "
+     "time; `epoll` watches the timer, with EPOLLET"},
     {"repeated", py_repeated, METH_VARARGS,
      "repeated(body, model, message_id_at, instance_at) -> (command set, message ID, "
      "SOP instance UID), or None"},

@@ -9,18 +9,21 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+from typing import Final
 
 from node.network.kernel import KERNEL
 
+_NEVER: Final = -1
+
 
 class Relief:
-    """The call; one of those that wait for it hears it."""
+    """The call; one of those that wait for it hears it. One thread at a time may set it."""
 
     def __init__(self) -> None:
         if KERNEL is None:
             self._descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         else:
-            self._descriptor = KERNEL.timer()
+            self._descriptor, self._state = KERNEL.timer()
         self._epoll = select.epoll()
         self._epoll.register(self._descriptor, select.EPOLLIN | select.EPOLLET)
         self._is_set = False
@@ -31,7 +34,7 @@ class Relief:
         if KERNEL is None:
             os.eventfd_write(self._descriptor, 1)
         else:
-            KERNEL.set_timer(self._descriptor, microseconds)
+            KERNEL.set_call(self._descriptor, self._state, microseconds)
 
     def cancel(self) -> None:
         """Do not call."""
@@ -42,11 +45,14 @@ class Relief:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._descriptor)
         else:
-            KERNEL.set_timer(self._descriptor, 0)
+            KERNEL.set_call(self._descriptor, self._state, _NEVER)
 
     def wait(self, seconds: float) -> None:
         """Wait for the call, at most so long."""
-        self._epoll.poll(seconds)
+        if KERNEL is None:
+            self._epoll.poll(seconds)
+        else:
+            KERNEL.await_call(self._descriptor, self._epoll.fileno(), self._state, seconds)
 
     def close(self) -> None:
         """Give everything back; nobody may wait any more."""

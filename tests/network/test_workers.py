@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import select
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +26,10 @@ def has_timer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     if not request.param:
         monkeypatch.setattr(relief, "KERNEL", None)
     return bool(request.param)
+
+
+#: Without one a call comes at once.
+WITH_TIMER = pytest.mark.parametrize("has_timer", [True], ids=["timer"], indirect=True)
 
 
 class Duty:
@@ -103,6 +108,85 @@ def test_the_call_comes_after_its_time_and_not_when_it_is_cancelled(has_timer: b
     begun = time.monotonic()
     call.wait(10)
     assert time.monotonic() - begun < 5
+    call.close()
+
+
+@WITH_TIMER
+def test_a_call_that_is_put_off_comes_after_the_last_time_that_was_said() -> None:
+    """The timer of an earlier time may run out meanwhile, which nobody is to hear."""
+    call = Relief()
+    heard: list[float] = []
+    waiting = threading.Thread(target=lambda: (call.wait(10), heard.append(time.monotonic())))
+    waiting.start()
+    for _ in range(20):
+        call.set(20_000)
+        time.sleep(0.01)
+        call.cancel()
+    time.sleep(0.05)
+    assert not heard
+    begun = time.monotonic()
+    call.set(20_000)
+    for _ in range(20):
+        time.sleep(0.005)
+        call.set(20_000)
+    last = time.monotonic()
+    waiting.join(5)
+    assert not waiting.is_alive()
+    assert heard[0] >= begun + 0.12
+    assert heard[0] < last + 2
+    call.close()
+
+
+def test_no_call_is_lost_that_is_set_while_the_timer_runs_out() -> None:
+    call = Relief()
+    is_over = False
+    heard = threading.Semaphore(0)
+
+    def wait() -> None:
+        while not is_over:
+            begun = time.monotonic()
+            call.wait(20)
+            assert time.monotonic() - begun < 10, "nobody called"
+            heard.release()
+
+    threads = [threading.Thread(target=wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in range(5000):
+        call.set(20)
+        call.cancel()
+        # So the timer runs out before, after and while the call is set again.
+        until = time.perf_counter() + number % 100 * 1e-6
+        while time.perf_counter() < until:
+            pass
+        while heard.acquire(blocking=False):
+            pass
+        call.set(100)
+        assert heard.acquire(timeout=5), number
+    is_over = True
+    for thread in threads:
+        while thread.is_alive():
+            call.set(1)
+            thread.join(0.01)
+    call.close()
+
+
+@WITH_TIMER
+def test_a_call_that_is_cancelled_in_time_sets_no_timer_again() -> None:
+    """To set it for each short task would cost more than much of the rest of it."""
+    call = Relief()
+
+    def alarm() -> int:
+        return struct.unpack("=qq", call._state)[1]
+
+    call.set(10_000_000)
+    first = alarm()
+    for _ in range(100):
+        call.cancel()
+        call.set(10_000_000)
+        assert alarm() == first
+    call.set(1_000_000)
+    assert alarm() < first
     call.close()
 
 
