@@ -24,6 +24,8 @@ _LAST_DATA: Final = 2
 #: Sent at one go: enough for few system calls, little enough that the peer takes it while the next
 #: is filled.
 _WINDOW_BYTES: Final = 128 * KIB
+#: Sent at one go at least: a peer that reads long PDUs whole would sleep before each of them.
+_LEAST_PDUS: Final = 4
 
 #: So much goes out before more is asked for.
 _WORTH_SENDING: Final = 64 * KIB
@@ -60,7 +62,7 @@ class Window:
         # Every fragment but the last has an even length (PS3.8 E.1 follows PS3.5 7.1.1).
         self._room = (maximum_pdu_size - _PDV_HEADER_BYTES) & ~1
         self._stride = _HEADERS.size + self._room
-        count = min(max(1, _WINDOW_BYTES // self._stride), _MOST_VECTORS)
+        count = min(max(_LEAST_PDUS, _WINDOW_BYTES // self._stride), _MOST_VECTORS)
         self._buffer = memoryview(memory(_LEAD_BYTES + count * self._stride))
         self._holes = [
             self._buffer[start + _HEADERS.size : start + self._stride]

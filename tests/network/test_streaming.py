@@ -114,7 +114,21 @@ def send(assoc, source, **options):
 
 
 #: Around the sizes of a fragment, a window, a block and the limit of memory.
-SIZES = [0, 1, 2, 131_065, 131_066, 131_067, 262_132, 262_133, MIB - 1, MIB, MIB + 1, 5_000_000]
+SIZES = [
+    0,
+    1,
+    2,
+    131_065,
+    131_066,
+    131_067,
+    262_132,
+    262_133,
+    524_264,
+    524_265,
+    MIB,
+    MIB + 1,
+    5_000_000,
+]
 
 
 @pytest.mark.parametrize("size", SIZES)
