@@ -15,25 +15,27 @@
 
    Invariants: start <= end <= size, filled <= room, MOST_AHEAD guesses and what they hold fit into
    `buffer`. pdu_reader.py has the same in Python, for TLS and where there is no compiler; both pass the
-   same tests, and this one fuzzing under sanitizers (tests/fuzz/fragments_fuzz.c). */
+   same tests, and this one fuzzing under sanitizers (tests/fuzz/kernel_fuzz.c).
+
+   Below it, for Python alone, are what else costs too much there or cannot be done: small PDUs sent,
+   command sets decoded and encoded, memory, and two ways to wait. */
 
 #define _GNU_SOURCE
 #ifndef KERNEL_WITHOUT_PYTHON
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <stdatomic.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
 #endif
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
 #include <poll.h>
-#include <sched.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <time.h>
 
@@ -48,6 +50,7 @@ enum {
     FIRST_READ = 1 << 14 /* for a header: what comes with it is copied once more */
 };
 
+/* Shorter than between messages (alertness.py): there are many waits in a data set. */
 static const double BURST_AWAKE_SECONDS = 10e-6;
 
 /* Why a run ended; as in pdu_reader.py. */
@@ -81,11 +84,24 @@ static uint32_t little_endian(const uint8_t *bytes, int count)
     return value;
 }
 
-static double now(void)
+static const int64_t BILLION = 1000000000;
+
+static int64_t nanoseconds(void)
 {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+    return (int64_t)time.tv_sec * BILLION + time.tv_nsec;
+}
+
+static double now(void)
+{
+    return (double)nanoseconds() * 1e-9;
+}
+
+/* As poll(2) and epoll_wait(2) take it: not less than `seconds`. */
+static int milliseconds(double seconds)
+{
+    return seconds < INT_MAX / 1000 ? (int)ceil(seconds * 1000) : INT_MAX;
 }
 
 /* Wait for something to read. `inside` is the length of the PDU that has begun, 0 if none has. */
@@ -98,9 +114,8 @@ static outcome await(intake *in, uint32_t inside)
         deadline = in->deadline;
     }
     while (time < deadline) {
-        double left = ceil((deadline - time) * 1000);
         struct pollfd readable = {.fd = in->fd, .events = POLLIN};
-        int found = poll(&readable, 1, left < INT_MAX ? (int)left : INT_MAX);
+        int found = poll(&readable, 1, milliseconds(deadline - time));
         if (found > 0)
             return OTHER;
         if (found < 0 && errno != EINTR)
@@ -134,10 +149,8 @@ static outcome receive(intake *in, struct iovec *parts, size_t count, uint32_t i
                 double time = now();
                 if (asleep_at == 0)
                     asleep_at = time + awake;
-                if (time < asleep_at) {
-                    sched_yield();
+                if (time < asleep_at)
                     continue;
-                }
             }
             outcome waited = await(in, inside);
             if (waited != OTHER)
@@ -596,15 +609,13 @@ static PyObject *py_take_store(PyObject *Py_UNUSED(module), PyObject *args)
     Py_buffer buffer, model;
     Py_ssize_t start, end, room;
     intake in = {.deadline = 0, .only_here = true};
-    long awake_microseconds;
     pattern like;
     PyObject *answer = NULL;
-    if (!PyArg_ParseTuple(args, "iw*nny*nnnIdddl:take_store", &in.fd, &buffer, &start, &end,
+    if (!PyArg_ParseTuple(args, "iw*nny*nnnIdddd:take_store", &in.fd, &buffer, &start, &end,
                           &model, &like.message_id_at, &like.instance_at, &room, &in.longest,
                           &in.idle_seconds, &in.grace_seconds, &in.bytes_per_second,
-                          &awake_microseconds))
+                          &in.awake_seconds))
         return NULL;
-    in.awake_seconds = (double)awake_microseconds * 1e-6;
     like.body = model.buf;
     if (start < 0 || start > end || end > buffer.len || buffer.len < HEADER_BYTES || room < 0 ||
         !is_pattern(&like, (size_t)model.len) || !(in.grace_seconds > 0) ||
@@ -705,149 +716,150 @@ static PyObject *py_store_response(PyObject *Py_UNUSED(module), PyObject *args)
     return PyBytes_FromStringAndSize((const char *)pdu, at - pdu);
 }
 
-/* Wait awake until something can be read, at most so long; others may use the processor meanwhile. */
+/* Wait awake until something can be read, for so long.
+
+   The processor is kept: on a busy one sched_yield(2) gives it away for milliseconds, and who sleeps
+   is woken sooner than that. */
 static PyObject *py_wait_awake(PyObject *Py_UNUSED(module), PyObject *args)
 {
     struct pollfd readable = {.events = POLLIN};
-    long microseconds;
-    if (!PyArg_ParseTuple(args, "il:wait_awake", &readable.fd, &microseconds))
+    double seconds;
+    if (!PyArg_ParseTuple(args, "id:wait_awake", &readable.fd, &seconds))
         return NULL;
     bool is_readable = poll(&readable, 1, 0) > 0;
-    if (!is_readable && microseconds > 0) {
+    if (!is_readable && seconds > 0) {
         Py_BEGIN_ALLOW_THREADS
-        const double asleep_at = now() + (double)microseconds * 1e-6;
-        do {
-            sched_yield();
+        const double asleep_at = now() + seconds;
+        do
             is_readable = poll(&readable, 1, 0) > 0;
-        } while (!is_readable && now() < asleep_at);
+        while (!is_readable && now() < asleep_at);
         Py_END_ALLOW_THREADS
     }
     return PyBool_FromLong(is_readable);
 }
 
-/* A call at a moment that is put off more often than it comes, for threads that wait for it.
+/* A call at a moment that is put off more often than it comes (relief.py).
 
-   To set a timer of the kernel anew costs some 10 us where the processor's own has to be set, in a
-   virtual machine above all. So one that was put off is left to run out, and who wakes then sets it
-   anew if there is still something to wait for, all without Python's lock. */
+   To set a timer of the kernel anew costs some 10 us where the processor's own has to be set for it,
+   in a virtual machine above all. So one that was put off is left to run out, and who wakes then
+   sets it anew if there is still something to wait for, all without Python's lock. */
 typedef struct {
     _Atomic int64_t due;   /* in nanoseconds of the monotonic clock; NEVER where nobody is called */
     _Atomic int64_t alarm; /* when the timer runs out; NEVER where it is not set */
-} call_state;
+} relief_state;
 
 static const int64_t NEVER = INT64_MAX;
 
-static int64_t nanoseconds(void)
+static void set_alarm(relief_state *relief, int timer, int64_t at)
 {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
-}
-
-static void set_alarm(call_state *call, int timer, int64_t at)
-{
-    struct itimerspec when = {
-        .it_value = {.tv_sec = at / 1000000000, .tv_nsec = at % 1000000000}};
-    atomic_store(&call->alarm, at);
+    struct itimerspec when = {.it_value = {.tv_sec = at / BILLION, .tv_nsec = at % BILLION}};
+    atomic_store(&relief->alarm, at);
     timerfd_settime(timer, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
 /* Tell whether the call is due, now that the timer has run out.
 
    Whoever sets the call stores when it is due and then looks at the alarm; here it is the other way
-   round. So one of both sees what the other did. */
-static bool is_due(call_state *call, int timer)
+   round. So one of both sees what the other did. Where both set the timer, the one here looks again,
+   for its moment may be the later one. */
+static bool is_due(relief_state *relief, int timer)
 {
-    atomic_store(&call->alarm, NEVER);
-    int64_t due = atomic_load(&call->due);
-    if (due == NEVER)
-        return false;
-    if (due <= nanoseconds())
-        return true;
-    set_alarm(call, timer, due);
-    return false;
+    for (;;) {
+        atomic_store(&relief->alarm, NEVER);
+        int64_t due = atomic_load(&relief->due);
+        if (due == NEVER)
+            return false;
+        if (due <= nanoseconds())
+            return true;
+        set_alarm(relief, timer, due);
+        if (atomic_load(&relief->due) >= due)
+            return false;
+    }
 }
 
-static PyObject *py_timer(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+static PyObject *py_relief(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (fd < 0)
+    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (timer < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
-    call_state none = {NEVER, NEVER};
-    return Py_BuildValue("iN", fd, PyByteArray_FromStringAndSize((char *)&none, sizeof none));
+    relief_state none = {NEVER, NEVER};
+    return Py_BuildValue("iN", timer, PyByteArray_FromStringAndSize((char *)&none, sizeof none));
 }
 
-static call_state *state_in(const Py_buffer *memory)
+static relief_state *state_in(const Py_buffer *memory)
 {
-    if (memory->len == sizeof(call_state))
+    if (memory->len == sizeof(relief_state))
         return memory->buf;
-    PyErr_SetString(PyExc_ValueError, "no state of a call");
+    PyErr_SetString(PyExc_ValueError, "no state of a relief");
     return NULL;
 }
 
-static PyObject *py_set_call(PyObject *Py_UNUSED(module), PyObject *args)
+static PyObject *py_set_relief(PyObject *Py_UNUSED(module), PyObject *args)
 {
     int timer;
     long microseconds;
     Py_buffer memory;
-    if (!PyArg_ParseTuple(args, "iw*l:set_call", &timer, &memory, &microseconds))
+    if (!PyArg_ParseTuple(args, "iw*l:set_relief", &timer, &memory, &microseconds))
         return NULL;
-    call_state *call = state_in(&memory);
-    if (call && microseconds < 0) {
-        atomic_store(&call->due, NEVER);
-    } else if (call) {
+    relief_state *relief = state_in(&memory);
+    if (relief && microseconds < 0) {
+        atomic_store(&relief->due, NEVER);
+    } else if (relief) {
         int64_t due = nanoseconds() + (int64_t)microseconds * 1000;
-        atomic_store(&call->due, due);
-        if (atomic_load(&call->alarm) > due)
-            set_alarm(call, timer, due);
+        atomic_store(&relief->due, due);
+        if (atomic_load(&relief->alarm) > due)
+            set_alarm(relief, timer, due);
     }
     PyBuffer_Release(&memory);
-    return call ? Py_NewRef(Py_None) : NULL;
+    return relief ? Py_NewRef(Py_None) : NULL;
 }
 
-static PyObject *py_await_call(PyObject *Py_UNUSED(module), PyObject *args)
+static PyObject *py_await_relief(PyObject *Py_UNUSED(module), PyObject *args)
 {
     int timer, epoll;
     double seconds;
     Py_buffer memory;
-    if (!PyArg_ParseTuple(args, "iiw*d:await_call", &timer, &epoll, &memory, &seconds))
+    if (!PyArg_ParseTuple(args, "iiw*d:await_relief", &timer, &epoll, &memory, &seconds))
         return NULL;
-    call_state *call = state_in(&memory);
-    bool is_called = false, is_broken = false;
-    if (call) {
+    relief_state *relief = state_in(&memory);
+    bool is_broken = false;
+    if (relief) {
         Py_BEGIN_ALLOW_THREADS
         const double end = now() + seconds;
+        bool is_called = false;
         double left = seconds;
-        struct epoll_event event;
-        do {
-            int found = epoll_wait(epoll, &event, 1, left < 1e6 ? (int)ceil(left * 1000) : -1);
+        while (!is_called && !is_broken && left > 0) {
+            struct epoll_event event;
+            int found = epoll_wait(epoll, &event, 1, milliseconds(left));
             is_broken = found < 0 && errno != EINTR;
-            is_called = found > 0 && is_due(call, timer);
-        } while (!is_called && !is_broken && (left = end - now()) > 0);
+            is_called = found > 0 && is_due(relief, timer);
+            left = end - now();
+        }
         Py_END_ALLOW_THREADS
     }
     PyBuffer_Release(&memory);
     if (is_broken)
         return PyErr_SetFromErrno(PyExc_OSError);
-    return call ? PyBool_FromLong(is_called) : NULL;
+    return relief ? Py_NewRef(Py_None) : NULL;
 }
 
 static PyMethodDef METHODS[] = {
     {"wait_awake", py_wait_awake, METH_VARARGS,
-     "wait_awake(descriptor, microseconds) -> whether something can be read by then"},
-    {"timer", py_timer, METH_NOARGS,
-     "timer() -> its descriptor (timerfd_create(2)), and the state of a call that it makes"},
-    {"set_call", py_set_call, METH_VARARGS,
-     "set_call(timer, state, microseconds): call after so long, and not before; never if negative"},
-    {"await_call", py_await_call, METH_VARARGS,
-     "await_call(timer, epoll, state, seconds) -> whether one of those who wait was called in that "
-     "time; `epoll` watches the timer, with EPOLLET"},
+     "wait_awake(descriptor, seconds) -> whether something can be read, as soon as that is so; False "
+     "after so long"},
+    {"relief", py_relief, METH_NOARGS,
+     "relief() -> the descriptor of a timer (timerfd_create(2)), and the state of what it is for"},
+    {"set_relief", py_set_relief, METH_VARARGS,
+     "set_relief(timer, state, microseconds): call after so long, not before; never if negative"},
+    {"await_relief", py_await_relief, METH_VARARGS,
+     "await_relief(timer, epoll, state, seconds): until one of those who wait is called, at most so "
+     "long; `epoll` watches the timer, with EPOLLET"},
     {"repeated", py_repeated, METH_VARARGS,
      "repeated(body, model, message_id_at, instance_at) -> (command set, message ID, "
      "SOP instance UID), or None"},
     {"take_store", py_take_store, METH_VARARGS,
      "take_store(descriptor, buffer, start, end, model, message_id_at, instance_at, room, longest, "
-     "idle_seconds, grace_seconds, bytes_per_second, awake_microseconds) -> (outcome, start, end, "
+     "idle_seconds, grace_seconds, bytes_per_second, awake_seconds) -> (outcome, start, end, "
      "what `repeated` returns, the data set where it is whole in the buffer, or None)"},
     {"store_response", py_store_response, METH_VARARGS,
      "store_response(context_id, sop_class, sop_instance, message_id, status) -> the PDU"},
@@ -866,7 +878,7 @@ static PyModuleDef_Slot SLOTS[] = {{0, NULL}};
 static PyModuleDef MODULE = {
     PyModuleDef_HEAD_INIT,
     .m_name = "node.network._kernel",
-    .m_doc = "The fragments of a data set, from a socket to their place (PS3.8 9.3.5).",
+    .m_doc = "Data sets, PDUs and waits of an association, as far as Python is too slow for them.",
     .m_size = 0,
     .m_methods = METHODS,
     .m_slots = SLOTS,

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import select
 import socket
+from collections.abc import Callable
 from typing import Final
 
 from node.network.limits import Limits
@@ -29,8 +30,12 @@ _LOOK_SECONDS: Final = 0.02
 class Departures:
     """The connections that are over."""
 
-    def __init__(self, epoll: select.epoll, limits: Limits) -> None:
+    def __init__(
+        self, epoll: select.epoll, limits: Limits, tell_none_is_released: Callable[[], None]
+    ) -> None:
+        """`tell_none_is_released` is called when the last whose association was released goes."""
         self._limits = limits
+        self._tell_none_is_released = tell_none_is_released
         self._refused = Queue(epoll, limits.refuse_seconds)
         self._released = Queue(epoll, limits.close_seconds)
         self._unwatched: list[Visitor] = []
@@ -52,10 +57,10 @@ class Departures:
 
     def see_off(self, sock: socket.socket, now: float) -> None:
         """Take the connection of an association that was released."""
-        # Those before it are looked at here and not when the next one comes, who would wait for it.
-        self._look_at_unwatched()
         visitor = Visitor(sock)
         self._put(visitor, self._released, now)
+        # Those before it are looked at here and not when the next one comes, who would wait for it.
+        self._look_at_unwatched()
         self._unwatched.append(visitor)
         self._look_again = now + _LOOK_SECONDS
 
@@ -91,7 +96,7 @@ class Departures:
         for queue in (self._refused, self._released):
             while queue:
                 visitor = queue.first
-                queue.remove(visitor)
+                self._forget(visitor)
                 visitor.sock.close()
 
     def _put(self, visitor: Visitor, queue: Queue, now: float) -> None:
@@ -119,6 +124,11 @@ class Departures:
                 self._dismiss(visitor)
 
     def _dismiss(self, visitor: Visitor) -> None:
+        self._forget(visitor)
+        close_for_good(visitor.sock)
+
+    def _forget(self, visitor: Visitor) -> None:
         if visitor.queue is not None:
             visitor.queue.remove(visitor)
-        close_for_good(visitor.sock)
+            if not self._released:
+                self._tell_none_is_released()

@@ -16,11 +16,7 @@ is counted in `turned_away`.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import logging
-import math
-import select
 import socket
 import struct
 import threading
@@ -30,11 +26,11 @@ from typing import Any, Final, Protocol
 
 from node.network.alertness import Alertness
 from node.network.departures import Departures
+from node.network.entrance import Entrance, NoRoom
 from node.network.first_bytes import arrived, bytes_wanted, has_ended
 from node.network.limits import Limits
 from node.network.line import close_for_good
 from node.network.pdu_reader import A_ABORT, HEADER, InvalidPDU
-from node.network.ports import as_people_write_it
 from node.network.refusals import Refusals
 from node.network.visitor import Queue, Visitor
 from node.network.workers import Task, Workers
@@ -46,19 +42,9 @@ TEMPORARY_CONGESTION: Final = bytes.fromhex("03000000000400020301")
 LOCAL_LIMIT_EXCEEDED: Final = bytes.fromhex("03000000000400020302")
 _ABORT: Final = struct.Struct(">BxIxxBB")
 
-#: No descriptor left: let associations end before accepting again.
-_PAUSE_SECONDS: Final = 0.1
-#: A connection is left to a process that has less to do for so long, so many times.
-_DEFERENCE_SECONDS: Final = 0.001
-_MOST_DEFERENCES: Final = 4
-#: One that does not take it is not deferred to again for so long.
-_PRECEDENCE_SECONDS: Final = 0.01
-#: One thread is woken for one that comes; who else has come is told after it was let in.
-_LISTENED_TO: Final = select.EPOLLIN | select.EPOLLET
 #: What fits is seen at the first look; the requests of most peers are shorter.
 _USUAL_BYTES: Final = 4096
 _PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
-_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Host(Protocol):
@@ -87,24 +73,25 @@ class Doorman:
         secured: bool,
         host: Host,
     ) -> None:
-        self._listening = listening
-        self._family = listening.family
         self._limits = limits
         self._secured = secured
         self._host = host
         self._workers = Workers(self, f"door {listening.getsockname()[1]}")
-        self._epoll = self._workers.epoll
-        self._visitors = Queue(self._epoll, limits.artim_seconds)
-        self._departures = Departures(self._epoll, limits)
+        epoll = self._workers.epoll
+        self._entrance = Entrance(listening, epoll, self._workers.unlocked, host.others_have_fewer)
+        self._visitors = Queue(epoll, limits.artim_seconds)
         #: Told when nobody is left whose association was released.
         self._departed = threading.Condition(self._workers.lock)
-        self._defer_again = 0.0
+        self._departures = Departures(epoll, limits, self._departed.notify_all)
         self._accepting = True
-        self._accept_again = math.inf
         self._refusals = Refusals()
-        #: Of peers that have connected, until they ask.
+        #: Of how soon those who have connected ask, or go.
         self._alertness = Alertness()
-        self.accepted = 0
+
+    @property
+    def accepted(self) -> int:
+        """Return how many connections were let in so far."""
+        return self._entrance.accepted
 
     @property
     def turned_away(self) -> Counter[str]:
@@ -119,7 +106,7 @@ class Doorman:
         will come any more. Any thread may ask.
         """
         with self._workers.lock:
-            closing = not self._accepting and self._listening.fileno() >= 0
+            closing = not self._accepting and self._entrance.is_open
             return len(self._visitors) + len(self._departures) + closing
 
     @property
@@ -129,8 +116,7 @@ class Doorman:
 
     def start(self) -> None:
         """Look after the door until `stop`, in threads."""
-        self._listening.setblocking(False)
-        self._epoll.register(self._listening, _LISTENED_TO)
+        self._entrance.open()
         self._workers.start()
 
     def stop(self, seconds: float) -> None:
@@ -159,97 +145,61 @@ class Doorman:
 
     def next_deadline(self) -> float:
         """Return when somebody or something at the door has waited long enough."""
-        return min(self._accept_again, self._visitors.deadline, self._departures.next_deadline())
+        departing = self._departures.next_deadline()
+        return min(self._entrance.deadline, self._visitors.deadline, departing)
 
     def attend(self, descriptor: int) -> None:
         """Look at a connection, or let one in."""
-        if descriptor == self._listening.fileno():
+        if descriptor == self._entrance.descriptor:
             self._accept()
         elif (visitor := self._visitors.get(descriptor)) is not None:
             # Not more is looked at: one that sends it byte by byte would have all seen each time.
             self._is_done_with(visitor, HEADER.size)
         else:
             self._departures.attend(descriptor)
-            self._tell_departed()
 
     def attend_to_call(self) -> None:
         """Stop listening, where that is wanted."""
         if not self._accepting:
-            self._stop_listening()
-
-    def _stop_listening(self) -> None:
-        if self._listening.fileno() >= 0:
-            with contextlib.suppress(OSError):
-                self._epoll.unregister(self._listening)
-            self._listening.close()
-        self._accept_again = math.inf
+            self._entrance.close()
 
     def _accept(self) -> None:
-        """Let in one connection: others wait for the next turn, or for another process.
-
-        All processes are woken. The one with the fewest associations is the first to take it.
-        """
-        self._defer()
         try:
-            # As `accept` does, but for two enumerations that it makes anew each time.
-            descriptor, address = self._listening._accept()  # type: ignore[attr-defined]
-        except BlockingIOError:
+            found = self._entrance.accept()
+        except NoRoom:
+            self._refusals.note("no descriptor left", "this node")
+            if self._makes_room():
+                self._entrance.listen()
+            else:
+                self._entrance.pause(time.monotonic())
             return
-        except OSError as error:
-            if error.errno not in _NO_ROOM:
-                self._listen()  # this one was reset before it was accepted
-            elif self._makes_room():
-                self._listen()
-            return
-        self._listen()
-        sock = socket.socket(self._family, socket.SOCK_STREAM, 0, descriptor)
-        if sock.gettimeout() is not None:  # a program that embeds us may have set a default
-            sock.settimeout(None)
-        self.accepted += 1
-        self._receive(sock, as_people_write_it(address))
-
-    def _listen(self) -> None:
-        """Be told of one more who has come, or who comes."""
-        self._epoll.modify(self._listening, _LISTENED_TO)
-
-    def _defer(self) -> None:
-        """Let a process with less to do come first, for as long as it takes what comes."""
-        if time.monotonic() < self._defer_again:
-            return
-        for _ in range(_MOST_DEFERENCES):
-            if not self._host.others_have_fewer():
-                return
-            with self._workers.unlocked():
-                time.sleep(_DEFERENCE_SECONDS)
-        self._defer_again = time.monotonic() + _PRECEDENCE_SECONDS
+        if found is not None:
+            self._receive(*found)
 
     def _makes_room(self) -> bool:
-        """No descriptor is left: one that is over goes, or the one that has waited longest for
-        nothing, or nobody enters.
-        """
-        self._refusals.note("no descriptor left", "this node")
+        """One that is over goes, or the one that has waited longest; False where there is none."""
         if self._departures:
             self._departures.dismiss_one()
-            self._tell_departed()
-            return True
-        if self._visitors:
+        elif self._visitors:
             self._dismiss(self._visitors.first)
-            return True
-        self._accept_again = time.monotonic() + _PAUSE_SECONDS
-        return False
+        else:
+            return False
+        return True
 
     def _receive(self, sock: socket.socket, address: Any) -> None:
-        visitor = Visitor(sock, address)
+        visitor = Visitor(sock, address, time.monotonic())
         if self._is_done_with(visitor, _USUAL_BYTES):  # the request had come with the connection
             return
-        if self._alertness.wait(sock.fileno()) and self._is_done_with(visitor, _USUAL_BYTES):
+        with self._workers.unlocked:
+            comes_at_once = self._alertness.wait(sock.fileno())
+        if comes_at_once and self._is_done_with(visitor, _USUAL_BYTES):
             return
         self._host.visitor_came()
         if len(self._visitors) >= self._limits.waiting:
             # A peer that means it is here for milliseconds: the oldest is the one to go.
             self._refusals.note("door is full", self._visitors.first.address[0])
             self._dismiss(self._visitors.first)
-        self._visitors.put(visitor, time.monotonic())
+        self._visitors.put(visitor, visitor.came_at)
         if not self._visitors.watch(visitor):
             # What nobody watches would never be let in.
             self._refusals.note("no descriptor left", visitor.address[0])
@@ -329,14 +279,7 @@ class Doorman:
             self._refusals.note("said nothing in time", self._visitors.first.address[0])
             self._dismiss(self._visitors.first)
         self._departures.attend_to_deadlines(now)
-        self._tell_departed()
-        if self._accept_again <= now:
-            self._accept_again = math.inf
-            self._listen()
-
-    def _tell_departed(self) -> None:
-        if not self._departures.released:
-            self._departed.notify_all()
+        self._entrance.attend_to_deadline(now)
 
     def _dismiss(self, visitor: Visitor) -> None:
         self._forget(visitor)
@@ -346,7 +289,7 @@ class Doorman:
         """Let a connection wait for its request no more."""
         if visitor.queue is not None:
             visitor.queue.remove(visitor)
-            self._alertness.note(time.monotonic() - visitor.since)
+            self._alertness.note(time.monotonic() - visitor.came_at)
             self._host.visitor_went()
 
     def end(self) -> None:
@@ -354,4 +297,4 @@ class Doorman:
         while self._visitors:
             self._dismiss(self._visitors.first)
         self._departures.close()
-        self._stop_listening()
+        self._entrance.close()

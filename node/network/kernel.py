@@ -2,6 +2,8 @@
 
 It takes data sets off a socket, decodes command sets, sends small PDUs and makes memory, all of
 which is done in Python too: over TLS, and where there was no compiler. Both pass the same tests.
+What it knows of waiting has no equal there: without it nobody waits awake (`Alertness`), and who
+waits in reserve is called at once (`Relief`).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A read that has to wait is limited by the kernel itself (SO_RCVTIMEO), so an idle association costs
 nothing and a descriptor above 1,024 is like any other. Where peers mostly go on at once it begins
-awake (`Alertness`). A send waits for room and for the peer's word at once, so that an A-ABORT is
-seen by one who would otherwise wait for a peer that stopped reading.
+awake (`Alertness`), but for TLS. A send waits for room and for the peer's word at once, so that an
+A-ABORT is seen by one who would otherwise wait for a peer that stopped reading.
 
 Deadlines are on the monotonic clock; None waits for ever. `TimeoutError` is raised when one has
 passed, `OSError` for a broken line on sending; a line broken while receiving is its end. Another
@@ -77,13 +77,13 @@ def close_for_good(sock: socket.socket) -> None:
 
 
 class Line:
-    """A socket, which is None when it is closed or not connected yet."""
+    """A socket, of TLS after `secure`; it is None when it is closed or not connected yet."""
 
     def __init__(self, connected: socket.socket | None, alertness: Alertness | None = None) -> None:
         self.socket = connected
-        #: Tells whether the connection is secured.
-        self.is_tls = isinstance(connected, ssl.SSLSocket)
-        #: What is known of how soon the peer goes on, or others like it.
+        #: Whether the connection is secured; it stays so when it is closed.
+        self.is_tls = False
+        #: What is known of how soon peers go on; those of one listening address share it.
         self.alertness = alertness or Alertness()
         self._armed = math.inf
         self._input: select.poll | None = None
@@ -113,22 +113,25 @@ class Line:
 
     def receive_into(self, view: memoryview, deadline: float | None) -> int:
         """Read what there is, at least a byte, into `view`; 0 means that the stream has ended."""
-        begun = time.monotonic()
-        while self.socket is not None:
+        while (sock := self.socket) is not None:
+            left = remaining(deadline)
+            is_there = not self.is_tls and self.alertness.wait(sock.fileno())
+            if not is_there and (left < self._armed - _RESOLUTION or self._armed is math.inf):
+                self._arm(left)
+            begun = time.monotonic()
             try:
-                if not self.is_tls and self.alertness.wait(self.socket.fileno()):
-                    return self.socket.recv_into(view)
-                left = remaining(deadline)
-                if left < self._armed - _RESOLUTION or self._armed is math.inf:
-                    self._arm(left)
-                received = self.socket.recv_into(view)
-                self.alertness.note(time.monotonic() - begun)
-                return received
+                if is_there:
+                    return sock.recv_into(view, 0, socket.MSG_DONTWAIT)
+                received = sock.recv_into(view)
             except (BlockingIOError, TimeoutError, ssl.SSLWantReadError):
-                # The kernel's timer ran out, which may have been set for an earlier deadline.
+                # The kernel's timer ran out, which may have been set for an earlier deadline; or
+                # nothing was there after all.
                 self._arm(remaining(deadline))
             except OSError:
                 return 0
+            else:
+                self.alertness.note(time.monotonic() - begun)
+                return received
         return 0
 
     def _arm(self, seconds: float) -> None:

@@ -175,8 +175,9 @@ class PDUReader:
             math.inf if begin_by is None else begin_by - begun,
             limits.pdu_seconds,
             limits.pdu_bytes_per_second,
-            connection.alertness.microseconds,
+            connection.alertness.awake_seconds,
         )
+        # A request that is not short has been on its way for longer than it was waited for.
         connection.alertness.note(time.monotonic() - begun)
         if outcome != _LAST:
             _raise_end(outcome)

@@ -34,6 +34,7 @@ class Prototype:
         limits: Limits,
     ) -> None:
         self.pool = Pool()
+        #: Of how soon peers go on. Fast and slow ones share it; the many decide.
         self.alertness = Alertness()
         self.answers = Answers()
         # All that a service user asks of its association while it is made.

@@ -23,18 +23,18 @@ class Relief:
         if KERNEL is None:
             self._descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         else:
-            self._descriptor, self._state = KERNEL.timer()
+            self._descriptor, self._state = KERNEL.relief()
         self._epoll = select.epoll()
         self._epoll.register(self._descriptor, select.EPOLLIN | select.EPOLLET)
         self._is_set = False
 
     def set(self, microseconds: int) -> None:
-        """Call after so long, at least one, unless `cancel` or `set` comes before."""
+        """Call after so long, unless `cancel` or `set` comes before."""
         self._is_set = True
         if KERNEL is None:
             os.eventfd_write(self._descriptor, 1)
         else:
-            KERNEL.set_call(self._descriptor, self._state, microseconds)
+            KERNEL.set_relief(self._descriptor, self._state, microseconds)
 
     def cancel(self) -> None:
         """Do not call."""
@@ -45,14 +45,14 @@ class Relief:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._descriptor)
         else:
-            KERNEL.set_call(self._descriptor, self._state, _NEVER)
+            KERNEL.set_relief(self._descriptor, self._state, _NEVER)
 
     def wait(self, seconds: float) -> None:
         """Wait for the call, at most so long."""
         if KERNEL is None:
             self._epoll.poll(seconds)
         else:
-            KERNEL.await_call(self._descriptor, self._epoll.fileno(), self._state, seconds)
+            KERNEL.await_relief(self._descriptor, self._epoll.fileno(), self._state, seconds)
 
     def close(self) -> None:
         """Give everything back; nobody may wait any more."""

@@ -71,8 +71,8 @@ class Server(AssociationServer):
         self.spill = spill
         self._listening = listening
         self._lock = threading.Lock()
-        #: None runs any more.
-        self._is_empty = threading.Condition(self._lock)
+        #: Told when no association runs any more.
+        self._all_ended = threading.Condition(self._lock)
         self._running: set[NodeAssociation] = set()
         self._draining = False
         super().__init__(
@@ -214,7 +214,7 @@ class Server(AssociationServer):
             self._running.discard(assoc)
             self._census.ended(assoc.peer_address)
             if not self._running:
-                self._is_empty.notify_all()
+                self._all_ended.notify_all()
 
     # -- ending ----------------------------------------------------------------------------------
 
@@ -239,7 +239,7 @@ class Server(AssociationServer):
 
     def _wait_until_none_runs(self, seconds: float) -> bool:
         with self._lock:
-            return self._is_empty.wait_for(lambda: not self._running, seconds)
+            return self._all_ended.wait_for(lambda: not self._running, seconds)
 
     def shutdown(self) -> None:
         """Stop listening and abort what runs; returns when nothing of it is left."""

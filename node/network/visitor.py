@@ -18,9 +18,9 @@ class Visitor:
 
     sock: socket.socket
     address: Any = None
+    #: When it came; this and the deadline on the monotonic clock.
+    came_at: float = 0.0
     queue: Queue | None = None
-    #: Both on the monotonic clock.
-    since: float = 0.0
     deadline: float = 0.0
     is_watched: bool = False
     discarded: int = 0
@@ -55,7 +55,7 @@ class Queue(OrderedDict[int, Visitor]):
 
     def put(self, visitor: Visitor, now: float) -> None:
         """Let `visitor` wait here from `now` on the monotonic clock."""
-        visitor.queue, visitor.since, visitor.deadline = self, now, now + self._seconds
+        visitor.queue, visitor.deadline = self, now + self._seconds
         self[visitor.sock.fileno()] = visitor
 
     def watch(self, visitor: Visitor) -> bool:

@@ -24,7 +24,7 @@ _LAST_DATA: Final = 2
 #: Sent at one go: enough for few system calls, little enough that the peer takes it while the next
 #: is filled.
 _WINDOW_BYTES: Final = 128 * KIB
-#: Sent at one go at least: a peer that reads long PDUs whole would sleep before each of them.
+#: More than that where PDUs are long: a peer that reads each of them whole would sleep before it.
 _LEAST_PDUS: Final = 4
 
 #: So much goes out before more is asked for.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from node.network import alertness
-from node.network.alertness import MOST_MICROSECONDS, Alertness
+from node.network.alertness import AWAKE_SECONDS, Alertness
 from node.network.kernel import KERNEL
 from node.network.line import Line
 
@@ -53,24 +53,35 @@ def noted(*waits: float) -> Alertness:
 )
 @pytest.mark.usefixtures("several_cores")
 def test_short_waits_make_the_next_one_begin_awake(waits: list[float], is_awake: bool) -> None:
-    assert noted(*waits).microseconds == (MOST_MICROSECONDS if is_awake else 0)
+    assert noted(*waits).awake_seconds == (AWAKE_SECONDS if is_awake else 0)
 
 
 @pytest.mark.usefixtures("several_cores")
 def test_what_is_there_is_seen_and_what_is_not_costs_no_more_than_said(pair) -> None:
     ours, theirs = pair
-    awake = noted(*[SHORT] * 4)
     took = []
     for _ in range(20):
+        awake = noted(*[SHORT] * 4)
         begun = time.perf_counter()
         assert not awake.wait(ours.fileno())
         took.append(time.perf_counter() - begun)
-    assert MOST_MICROSECONDS * 1e-6 <= min(took) < 20 * MOST_MICROSECONDS * 1e-6
+    awake = noted(*[SHORT] * 4)
+    assert AWAKE_SECONDS <= min(took) < 20 * AWAKE_SECONDS
     theirs.send(b"!")
     assert awake.wait(ours.fileno())
     theirs.close()
     ours.recv(1)
     assert awake.wait(ours.fileno())  # the end can be read too
+
+
+@pytest.mark.usefixtures("several_cores")
+def test_who_waited_awake_in_vain_soon_does_so_no_more(pair) -> None:
+    """A crowd of peers that connect and say nothing must not cost 50 us each."""
+    awake = noted(*[SHORT] * 1000)
+    for _ in range(5):
+        assert awake.awake_seconds
+        assert not awake.wait(pair[0].fileno())
+    assert not awake.awake_seconds
 
 
 @pytest.mark.usefixtures("several_cores")
@@ -82,9 +93,9 @@ def test_what_comes_while_awake_counts_as_short(pair) -> None:
         assert awake.wait(ours.fileno())
     for _ in range(4):
         awake.note(LONG)
-    assert awake.microseconds
+    assert awake.awake_seconds
     awake.note(LONG)
-    assert not awake.microseconds
+    assert not awake.awake_seconds
 
 
 def test_on_one_core_nobody_waits_awake(monkeypatch, pair) -> None:
@@ -92,13 +103,13 @@ def test_on_one_core_nobody_waits_awake(monkeypatch, pair) -> None:
     ours, theirs = pair
     theirs.send(b"!")
     lonely = noted(*[SHORT] * 1000)
-    assert not lonely.microseconds
+    assert not lonely.awake_seconds
     assert not lonely.wait(ours.fileno())
 
 
 @pytest.mark.usefixtures("several_cores")
 def test_others_run_while_one_waits_awake(pair, monkeypatch) -> None:
-    monkeypatch.setattr(alertness, "MOST_MICROSECONDS", 10_000_000)
+    monkeypatch.setattr(alertness, "AWAKE_SECONDS", 10.0)
     ours, theirs = pair
     threading.Timer(0.05, theirs.send, [b"!"]).start()  # needs Python's lock
     begun = time.perf_counter()
@@ -114,11 +125,11 @@ def test_a_line_learns_from_how_long_it_waited(pair) -> None:
     for _ in range(10):
         theirs.send(b"!")
         assert line.receive_into(view, None) == 1
-    assert line.alertness.microseconds
+    assert line.alertness.awake_seconds
     for _ in range(5):
         threading.Timer(0.005, theirs.send, [b"!"]).start()
         assert line.receive_into(view, None) == 1
-    assert not line.alertness.microseconds
+    assert not line.alertness.awake_seconds
 
 
 @pytest.mark.usefixtures("several_cores")
@@ -128,3 +139,34 @@ def test_a_deadline_is_kept_awake_or_not(pair) -> None:
     with pytest.raises(TimeoutError):
         line.receive_into(memoryview(bytearray(1)), begun + 0.1)
     assert 0.1 <= time.monotonic() - begun < 1
+
+
+@pytest.mark.usefixtures("several_cores")
+def test_a_deadline_is_kept_where_something_is_always_there(pair) -> None:
+    """A peer that sends byte by byte must not gain time by it."""
+    ours, theirs = pair
+    line = Line(ours, noted(*[SHORT] * 8))
+    theirs.send(bytes(1000))
+    with pytest.raises(TimeoutError):
+        line.receive_into(memoryview(bytearray(1)), time.monotonic() - 0.001)
+    assert line.alertness.awake_seconds
+
+
+@pytest.mark.usefixtures("several_cores")
+def test_what_is_gone_when_it_is_read_is_waited_for(pair, monkeypatch) -> None:
+    line = Line(pair[0], noted(*[SHORT] * 8))
+    monkeypatch.setattr(line.alertness, "wait", lambda descriptor: True)
+    begun = time.monotonic()
+    with pytest.raises(TimeoutError):
+        line.receive_into(memoryview(bytearray(1)), begun + 0.1)
+    assert 0.1 <= time.monotonic() - begun < 1
+
+
+@pytest.mark.usefixtures("several_cores")
+def test_what_comes_late_because_others_had_the_processor_counts_as_long(pair, monkeypatch) -> None:
+    awake = noted(*[SHORT] * 4)
+    pair[1].send(b"!")
+    clock = iter([0.0, 0.004])
+    monkeypatch.setattr(alertness.time, "monotonic", lambda: next(clock))
+    assert awake.wait(pair[0].fileno())
+    assert not awake.awake_seconds

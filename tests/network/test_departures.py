@@ -54,7 +54,7 @@ def read_all(peer: socket.socket) -> int:
 
 
 def test_one_that_has_closed_is_closed_at_the_next_look_without_being_watched(epoll, pair) -> None:
-    departures, (ours, peer) = Departures(epoll, LIMITS), pair
+    departures, (ours, peer) = Departures(epoll, LIMITS, lambda: None), pair
     departures.see_off(ours, 100.0)
     peer.close()
     assert departures.next_deadline() < 101
@@ -67,7 +67,7 @@ def test_one_that_has_closed_is_closed_at_the_next_look_without_being_watched(ep
 
 
 def test_one_that_stays_is_watched_then_and_closed_in_the_end(epoll, pair) -> None:
-    departures, (ours, peer) = Departures(epoll, LIMITS), pair
+    departures, (ours, peer) = Departures(epoll, LIMITS, lambda: None), pair
     departures.see_off(ours, 100.0)
     departures.attend_to_deadlines(101.0)
     assert departures.next_deadline() == 110.0
@@ -81,7 +81,7 @@ def test_one_that_stays_is_watched_then_and_closed_in_the_end(epoll, pair) -> No
 
 
 def test_one_that_says_too_much_is_closed(epoll, pair) -> None:
-    departures, (ours, peer) = Departures(epoll, LIMITS), pair
+    departures, (ours, peer) = Departures(epoll, LIMITS, lambda: None), pair
     departures.refuse(Visitor(ours), b"last words", 100.0)
     peer.sendall(bytes(1001))
     time.sleep(0.05)
@@ -92,7 +92,7 @@ def test_one_that_says_too_much_is_closed(epoll, pair) -> None:
 
 def test_one_that_has_said_its_last_may_take_what_it_was_sent(epoll, pair) -> None:
     """A reset would take from it what is still under way."""
-    departures, (ours, peer) = Departures(epoll, LIMITS), pair
+    departures, (ours, peer) = Departures(epoll, LIMITS, lambda: None), pair
     sent = fill(ours)
     peer.shutdown(socket.SHUT_WR)
     time.sleep(0.05)
@@ -108,7 +108,7 @@ def test_one_that_has_said_its_last_may_take_what_it_was_sent(epoll, pair) -> No
 
 
 def test_one_that_takes_nothing_is_reset(epoll, pair) -> None:
-    departures, (ours, peer) = Departures(epoll, LIMITS), pair
+    departures, (ours, peer) = Departures(epoll, LIMITS, lambda: None), pair
     sent = fill(ours)
     departures.see_off(ours, 100.0)
     departures.attend_to_deadlines(110.0)
@@ -117,8 +117,41 @@ def test_one_that_takes_nothing_is_reset(epoll, pair) -> None:
         assert read_all(peer) < sent
 
 
+def test_it_is_told_when_none_is_left_whose_association_was_released(epoll) -> None:
+    """However the last one goes: by itself, in the end, for another one, or with all."""
+    told: list[int] = []
+    departures = Departures(epoll, LIMITS, lambda: told.append(departures.released))
+
+    def see_off(count: int = 1) -> None:
+        told.clear()
+        for _ in range(count):
+            ours, peer = socket.socketpair()
+            departures.see_off(ours, 100.0)
+            peers.append(peer)
+
+    peers: list[socket.socket] = []
+    see_off()
+    peers.pop().close()
+    departures.attend_to_deadlines(departures.next_deadline())
+    assert told == [0]
+    see_off()
+    departures.attend_to_deadlines(110.0)
+    assert told == [0]
+    see_off()
+    departures.dismiss_one()
+    assert told == [0]
+    see_off(2)
+    assert told == []
+    departures.dismiss_one()
+    assert told == []
+    departures.close()
+    assert told == [0]
+    for peer in peers:
+        peer.close()
+
+
 def test_no_more_leave_at_a_time_than_may(epoll) -> None:
-    departures = Departures(epoll, LIMITS)
+    departures = Departures(epoll, LIMITS, lambda: None)
     pairs = [socket.socketpair() for _ in range(5)]
     for number, (ours, _) in enumerate(pairs):
         departures.refuse(Visitor(ours), b"", 100.0 + number)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from network.raw_peer import RELEASE_RQ, echo_rq, p_data, pdu, pdv, store_rq
 
 from node.network import command_set, pdu_reader, repetition
+from node.network.alertness import Alertness
 from node.network.connection import Connection
 from node.network.kernel import KERNEL, memory
 from node.network.limits import MIB, Limits
@@ -539,6 +540,19 @@ def test_kernel_and_python_see_the_same_likeness(at: int, value: bytes, cut: int
             "MessageID": expected[1],
             "AffectedSOPInstanceUID": expected[2],
         }
+
+
+@pytest.mark.parametrize("awake_seconds", [0.0, 2.0])
+def test_a_request_like_the_last_is_waited_for_awake_where_that_is_wanted(
+    awake_seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Alertness, "awake_seconds", awake_seconds)
+    with reader(KERNEL) as (it, peer):
+        threading.Timer(0.2, peer.sendall, [pdu(4, REQUEST)]).start()
+        used = time.thread_time()
+        assert it.take_store(pattern(), 0, time.monotonic() + 5) is not None
+        used = time.thread_time() - used
+    assert (used > 0.01) == (awake_seconds > 0)
 
 
 def test_offsets_that_do_not_fit_are_refused() -> None:
