@@ -61,14 +61,13 @@ class NodeAssociation(Parties):
         limits: Limits,
         spill: Path | None = None,
         prototype: Prototype | None = None,
+        client_address: tuple[Any, ...] = (),
     ) -> None:
-        super().__init__(prototype)
+        super().__init__(prototype, client_address)
         #: Names the association in log and audit.
         self.code = f"{random.getrandbits(24):06x}"
         #: Why the TLS handshake failed, where it did: whoever listens to EVT_CONN_CLOSE tells.
         self.tls_failure = ""
-        #: Whose place in the census it has.
-        self.peer_address = ""
         self.limits = limits
         self.spill = spill
         self.pool = Pool() if prototype is None else prototype.pool
@@ -81,6 +80,8 @@ class NodeAssociation(Parties):
         self.send_window: Window | None = None
         #: Called for each C-STORE that is refused without a handler.
         self.on_refused: Callable[[], None] | None = None
+        #: Called for each C-ECHO that was answered.
+        self.on_echo: Callable[[], None] | None = None
         #: Called once when it is over, whatever ended it: pynetdicom's EVT_CONN_CLOSE is not
         #: triggered where a reset is found on the way.
         self.on_over: Callable[[], None] | None = None
@@ -197,7 +198,7 @@ class NodeAssociation(Parties):
         request = self.dul.receive_pdu(wait=True, timeout=self.limits.artim_seconds)
         if request is None:
             return False
-        self.asked(request)
+        self.take_request(request)
         rejection = self.judged.rejection if self.judged is not None else None
         if rejection is None:
             evt.trigger(self, evt.EVT_REQUESTED, {})

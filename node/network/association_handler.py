@@ -30,13 +30,16 @@ class AssociationHandler(RequestHandler):
         """Make the association; whoever let it in runs it."""
         server = self.server
         self.assoc = assoc = NodeAssociation(
-            self.ae, MODE_ACCEPTOR, server.limits, server.spill, server.prototype
+            self.ae,
+            MODE_ACCEPTOR,
+            server.limits,
+            server.spill,
+            server.prototype,
+            self.client_address,
         )
         assoc._server = server
         assoc.on_end = server.association_ended
         assoc.see_off = server.see_off
-        assoc.client_address = self.client_address
-        assoc.peer_address = self.client_address[0]
         # What its thread logs is known by it.
         assoc.name = f"{THREAD_NAME}{assoc.code}"
         assoc.tls = server.ssl_context

@@ -113,7 +113,7 @@ class Ledger:
 
     def count(self, assoc: Any, taken: Stored | None, timing: Timing | None = None) -> None:
         """Add one instance that was answered; None stands for one that was not taken."""
-        peer = self._peer_name(assoc.requestor.primitive.calling_ae_title.strip())
+        peer = self._peer_name(assoc.calling_ae_title)
         with self._lock:
             self._total.count(taken, peer, timing)
             running = self._running.get(assoc)
@@ -199,8 +199,8 @@ def _log_association(assoc: Any, running: _Running, seconds: float) -> None:
     ratio = volume.bytes_in / volume.bytes_out if volume.bytes_out else 1.0
     speed = volume.bytes_in / 1e6 / seconds
     facts = {
-        "calling_ae_title": origin_of(assoc).calling_ae_title,
-        "address": assoc.requestor.address,
+        "calling_ae_title": assoc.calling_ae_title,
+        "address": assoc.peer_address,
         "instances": volume.instances,
         "refused": running.refused,
         "echoes": running.echoes,
@@ -235,24 +235,22 @@ def _nothing_to_keep(assoc: Any, running: _Running) -> str:
 
 def _who(assoc: Any) -> dict[str, str]:
     """Return which association it is, and whose, as events have it."""
-    origin = origin_of(assoc)
     return {
         "association": assoc.code,
-        "ae_title": origin.calling_ae_title,
-        "address": origin.address,
+        "ae_title": assoc.calling_ae_title,
+        "address": assoc.peer_address,
     }
 
 
 def name_of(assoc: Any) -> str:
     """Return who is at the other end, as every log line of an association begins."""
-    origin = origin_of(assoc)
-    return f"{origin.calling_ae_title}@{origin.address}"
+    return f"{assoc.calling_ae_title}@{assoc.peer_address}"
 
 
 def origin_of(assoc: Any) -> Origin:
     """Return whose association this is."""
     return Origin(
-        calling_ae_title=assoc.requestor.primitive.calling_ae_title.strip(),
-        called_ae_title=assoc.requestor.primitive.called_ae_title.strip(),
-        address=assoc.requestor.address,
+        calling_ae_title=assoc.calling_ae_title,
+        called_ae_title=assoc.called_ae_title,
+        address=assoc.peer_address,
     )

@@ -26,67 +26,87 @@ class Parties(WatchedAssociation):
     """An association, as far as it is about who asks, who is asked and what the answer is."""
 
     _ae: AE
-    #: From where the connection came.
-    client_address: tuple[Any, ...] = ()
 
     # The parent's initialiser is not called: see `NodeAssociation`.
-    def __init__(self, prototype: Prototype | None) -> None:
+    def __init__(self, prototype: Prototype | None, client_address: tuple[Any, ...]) -> None:
+        #: From where the connection came, of a peer that has connected to us.
+        self.client_address = client_address
         self.answers = None if prototype is None else prototype.answers
         self.judged: JudgedRequest | None = None
         #: What was answered, where it was answered before.
         self.answer: Answer | None = None
         self._prototype = prototype
-        self._indication: A_ASSOCIATE | JudgedPDU | None = None
-        self._requestor: ServiceUser | None = None
-        self._acceptor: ServiceUser | None = None
+        self._request: A_ASSOCIATE | JudgedPDU | None = None
+        #: By mode. Where two threads ask at a time, one of them to name the association in a log,
+        #: who was made first is kept.
+        self._users: dict[str, ServiceUser] = {}
         self._as_tuples: dict[int, PresentationContextTuple] = {}
 
     @property
     def requestor(self) -> ServiceUser:
         """Return who asks for the association."""
-        if self._requestor is None:
+        requestor = self._users.get(MODE_REQUESTOR)
+        if requestor is None:
             prototype = self._prototype
             if prototype is None:
-                self._requestor = ServiceUser(self, MODE_REQUESTOR)
+                requestor = ServiceUser(self, MODE_REQUESTOR)
             else:
-                self._requestor = prototype.requestor(self, self.client_address)
-            self._introduce(self._requestor)
-        return self._requestor
+                requestor = prototype.requestor(self, self.client_address)
+            requestor = self._users.setdefault(MODE_REQUESTOR, requestor)
+            self._fill_in(requestor)
+        return requestor
 
     @requestor.setter
     def requestor(self, user: ServiceUser) -> None:
-        self._requestor = user
+        self._users[MODE_REQUESTOR] = user
 
-    def asked(self, indication: A_ASSOCIATE | JudgedPDU) -> None:
-        """Take the indication that the requestor asks for an association."""
-        self._indication = indication
-        if self._requestor is not None:
-            self._introduce(self._requestor)
+    def take_request(self, request: A_ASSOCIATE | JudgedPDU) -> None:
+        """Take the request; the requestor is made of it when somebody asks for it."""
+        self._request = request
+        if MODE_REQUESTOR in self._users:
+            self._fill_in(self.requestor)
 
-    def _introduce(self, requestor: ServiceUser) -> None:
-        """Let `requestor` be who asked, where somebody has."""
-        said = self._indication
-        if said is not None:
-            primitive = said.to_primitive() if isinstance(said, JudgedPDU) else said
+    def _fill_in(self, requestor: ServiceUser) -> None:
+        """Let `requestor` be who has asked, where somebody has and that was not done."""
+        request = self._request
+        if request is not None and requestor.primitive is None:
+            primitive = request.to_primitive() if isinstance(request, JudgedPDU) else request
             requestor.primitive = primitive
             requestor._ae_title = primitive.calling_ae_title
 
     @property
+    def peer_address(self) -> str:
+        """Return the address of a peer that has connected to us."""
+        return str(self.client_address[0]) if self.client_address else ""
+
+    @property
+    def calling_ae_title(self) -> str:
+        """Return who asks, as the request says; empty before it has come."""
+        return self._request.calling_ae_title.strip() if self._request is not None else ""
+
+    @property
+    def called_ae_title(self) -> str:
+        """Return who is asked, as the request says; empty before it has come."""
+        return self._request.called_ae_title.strip() if self._request is not None else ""
+
+    @property
     def acceptor(self) -> ServiceUser:
         """Return who is asked."""
-        if self._acceptor is None:
+        acceptor = self._users.get(MODE_ACCEPTOR)
+        if acceptor is None:
             prototype = self._prototype
             if prototype is None:
-                self._acceptor = ServiceUser(self, MODE_ACCEPTOR)
+                acceptor = ServiceUser(self, MODE_ACCEPTOR)
             else:
-                self._acceptor = prototype.acceptor(self)
+                acceptor = prototype.acceptor(self)
             if self.answer is not None:
-                self._acceptor.primitive = self.answer.primitive
-        return self._acceptor
+                acceptor.primitive = self.answer.primitive
+            acceptor = self._users.setdefault(MODE_ACCEPTOR, acceptor)
+        return acceptor
 
     @acceptor.setter
     def acceptor(self, user: ServiceUser) -> None:
-        self._acceptor = user
+        self._users[MODE_ACCEPTOR] = user
 
     def question(self) -> Hashable:
         """Return all that the answer to the request depends on; None where it is negotiated."""
@@ -95,7 +115,10 @@ class Parties(WatchedAssociation):
             return None
         who_may_ask = tuple(self._ae._require_calling_aet), self._ae._require_called_aet
         # Whoever asked for the acceptor may have changed it.
-        ours = prototype.is_everybody if self._acceptor is None else what_we_are(self._acceptor)
+        if MODE_ACCEPTOR in self._users:
+            ours = what_we_are(self.acceptor)
+        else:
+            ours = prototype.is_everybody
         return None if ours is None else (judged, who_may_ask, ours)
 
     def answer_as_before(self, answer: Answer) -> None:
@@ -103,8 +126,8 @@ class Parties(WatchedAssociation):
         self.answer = answer
         self._accepted_cx = dict(answer.accepted)
         self._rejected_cx = list(answer.rejected)
-        if self._acceptor is not None:
-            self._acceptor.primitive = answer.primitive
+        if MODE_ACCEPTOR in self._users:
+            self.acceptor.primitive = answer.primitive
 
     def context_as_tuple(self, context_id: int) -> PresentationContextTuple:
         """Return an accepted presentation context as events have it; the same each time."""

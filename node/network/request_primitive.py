@@ -43,12 +43,17 @@ def _remembered_uid(name: bytes) -> UID:
 
 
 class JudgedPDU:
-    """A judged A-ASSOCIATE-RQ, as the state table's AE-6 takes it. It does not change."""
+    """A judged A-ASSOCIATE-RQ, as the state table's AE-6 takes it, or the upper layer's user.
+
+    It does not change, and may be shared.
+    """
 
     def __init__(self, judged: JudgedRequest) -> None:
         self.judged = judged
         self.protocol_version = judged.body[1] & 1  # PS3.8 Table 9-11: only bit 0 is tested
         self._primitive = _primitive_of(judged.body)
+        self.calling_ae_title: str = self._primitive.calling_ae_title
+        self.called_ae_title: str = self._primitive.called_ae_title
 
     def to_primitive(self) -> A_ASSOCIATE:
         """Return the A-ASSOCIATE indication, whose contexts are shared and only read."""

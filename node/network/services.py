@@ -39,8 +39,8 @@ _OPERATIONS: Final = {
     VerificationServiceClass: frozenset({command_set.C_ECHO_RQ}),
 }
 
-#: pynetdicom's own handler, which answers that all is well.
-_NOBODYS_ECHO: Final = evt.get_default_handler(evt.EVT_C_ECHO)
+#: pynetdicom's own, which answers that all is well.
+_DEFAULT_ECHO_HANDLER: Final = evt.get_default_handler(evt.EVT_C_ECHO)
 
 #: Refused requests of one association that have a log line each.
 _MOST_REFUSALS_TOLD: Final = 100
@@ -152,15 +152,21 @@ def _outcome_of(assoc: NodeAssociation, request: StoreRequest, context_id: int) 
 def _serve_echo(assoc: NodeAssociation, request: C_ECHO, context_id: int) -> None:
     """Serve a C-ECHO (PS3.4 A.4), as pynetdicom's `VerificationServiceClass` does."""
     answer = status.SUCCESS
-    if assoc.get_handlers(evt.EVT_C_ECHO)[0] is not _NOBODYS_ECHO:
-        attributes = {"request": request, "context": assoc.context_as_tuple(context_id)}
-        try:
-            answer = _status_of(evt.trigger(assoc, evt.EVT_C_ECHO, attributes))[0]
-        except Exception:
-            LOGGER.exception("handler of EVT_C_ECHO failed")
-            answer = status.PROCESSING_FAILURE
+    if assoc.get_handlers(evt.EVT_C_ECHO)[0] is not _DEFAULT_ECHO_HANDLER:
+        answer = _what_the_handler_says(assoc, request, context_id)
     if assoc.is_established:
         assoc.dimse.send_echo_response(request, context_id, answer)
+        if assoc.on_echo is not None:
+            assoc.on_echo()
+
+
+def _what_the_handler_says(assoc: NodeAssociation, request: C_ECHO, context_id: int) -> int:
+    attributes = {"request": request, "context": assoc.context_as_tuple(context_id)}
+    try:
+        return _status_of(evt.trigger(assoc, evt.EVT_C_ECHO, attributes))[0]
+    except Exception:
+        LOGGER.exception("handler of EVT_C_ECHO failed")
+        return status.PROCESSING_FAILURE
 
 
 def _status_of(answer: Any) -> tuple[int, str]:

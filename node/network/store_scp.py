@@ -148,7 +148,6 @@ class StoreSCP:
                 (evt.EVT_ESTABLISHED, self._established),
                 *over_tls,
                 (evt.EVT_C_STORE, self._store),
-                (evt.EVT_C_ECHO, self._echo),
             ],
             contexts=[build_context(VERIFICATION)],
             limits=limits,
@@ -244,14 +243,17 @@ class StoreSCP:
 
     def _established(self, event: Any) -> None:
         self.ledger.begin(event.assoc)
-        event.assoc.on_refused = lambda: self._count(event.assoc, Answer(status.PROCESSING_FAILURE))
-        event.assoc.on_over = lambda: self._over(event.assoc)
+        assoc = event.assoc
+        assoc.on_refused = lambda: self._count(assoc, Answer(status.PROCESSING_FAILURE))
+        # No handler of EVT_C_ECHO: one that nobody handles is answered faster.
+        assoc.on_echo = lambda: self.ledger.echo(assoc)
+        assoc.on_over = lambda: self._over(assoc)
 
     def _count(self, assoc: Any, answer: Answer) -> None:
         self.ledger.count(assoc, answer.taken, answer.timing)
 
     def _over(self, assoc: Any) -> None:
-        assoc.on_refused = None
+        assoc.on_refused = assoc.on_echo = None
         self.ledger.end(assoc)
 
     def _ended(self, event: Any) -> None:
@@ -283,10 +285,6 @@ class StoreSCP:
             # A defect of ours must not cost the association its other instances.
             log.exception("%s: an instance could not be received", name_of(event.assoc))
             return Answer(status.PROCESSING_FAILURE, "internal error")
-
-    def _echo(self, event: Any) -> int:
-        self.ledger.echo(event.assoc)
-        return status.SUCCESS
 
 
 @cache

@@ -8,7 +8,7 @@ Which A-ABORT reason answers which fault (PS3.8 9.3.8) is decided here, that onl
 sent, and that in Sta13 input is discarded unread.
 
 Nothing a peer sends raises. The association's fate is told in pynetdicom's way, by primitives in
-`to_user_queue`. Faults are logged once, as one line.
+`to_user_queue`, where a request may stand for its indication. Faults are logged once, as one line.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ class UpperLayer(StateTable):
             raise InvalidPDU(f"A-ASSOCIATE-RQ: {error!r}", pdu_reader.INVALID_PARAMETER) from None
         self.assoc.judged = pdu.judged
         if pdu.protocol_version == 1 and self.is_next("Evt6", "AE-6"):
-            # Who asked is made of it when somebody wants to know.
+            # The indication is made of it when the requestor is asked for (`Parties.requestor`).
             self.to_user_queue.append(pdu.to_primitive() if self._assoc.watched.primitives else pdu)
             self.state_machine.transition("Sta3")
             return None

@@ -13,8 +13,9 @@ from node.settings import Settings
 
 #: What a process of the node has before it does anything, measured, with room to grow.
 PROCESS_BYTES = 100_000_000
-#: A thread's stack as far as it is used, and what pynetdicom keeps of an association.
-_ASSOCIATION_BYTES = 1_000_000
+#: A thread's stack as far as it is used, what pynetdicom keeps of an association, and the PDUs that
+#: are sent at one go where an instance is passed on meanwhile.
+_ASSOCIATION_BYTES = 1_500_000
 _BUFFERS = 4
 
 

@@ -34,8 +34,10 @@ from pynetdicom import build_context, evt
 from pynetdicom.sop_class import CTImageStorage, Verification
 
 from node.errors import PeerUnreachable
-from node.network import doorman
+from node.network import entrance
+from node.network.alertness import Alertness
 from node.network.dimse import received_data
+from node.network.kernel import KERNEL
 from node.network.limits import Limits
 from node.network.requestor import associate
 from node.network.sending import send_store
@@ -194,6 +196,94 @@ def test_a_default_timeout_of_the_program_does_not_hold_up_the_door(serve) -> No
         socket.setdefaulttimeout(None)
 
 
+def test_every_wait_of_a_short_association_may_begin_awake(serve, monkeypatch) -> None:
+    waited: set[Alertness] = set()
+    wait = Alertness.wait
+
+    def noted(alertness: Alertness, descriptor: int) -> bool:
+        waited.add(alertness)
+        return wait(alertness, descriptor)
+
+    monkeypatch.setattr(Alertness, "wait", noted)
+    server = serve()
+    with RawPeer(server.address) as peer:
+        wait_until(lambda: server.waiting == 1, "at the door")
+        peer.send([associate_rq()])
+        assert peer.receive() == ACCEPTED
+    doorman = server._doorman
+    assert waited == {doorman._workers._alertness, doorman._alertness, server.prototype.alertness}
+
+
+def test_over_tls_nobody_waits_awake(serve, certificates, monkeypatch) -> None:
+    """Half a record can be read, and is nothing yet: the deadline is that of a secured read."""
+    waited: set[Alertness] = set()
+    monkeypatch.setattr(Alertness, "wait", lambda alertness, _: waited.add(alertness))
+    server = serve(ssl_context=certificates[0])
+    echo_works(server, secured(certificates[1]))
+    assert server._doorman._workers._alertness in waited
+    assert server.prototype.alertness not in waited
+
+
+def test_who_asks_is_told_from_the_request_and_by_the_connection(serve) -> None:
+    """The requestor is made when somebody wants it; what it says is there before."""
+    seen = []
+
+    def requested(event: evt.Event) -> None:
+        assoc = event.assoc
+        told = (assoc.calling_ae_title, assoc.called_ae_title, assoc.peer_address)
+        requestor = assoc.requestor
+        primitive = requestor.primitive
+        assert requestor.ae_title == primitive.calling_ae_title
+        seen.append((told, (requestor.ae_title, primitive.called_ae_title, requestor.address)))
+        assert assoc.requestor is requestor
+        assert requestor.port == peer.sock.getsockname()[1]
+
+    server = serve(handlers=[(evt.EVT_REQUESTED, requested)])
+    with RawPeer(server.address) as peer:
+        peer.send([associate_rq()])
+        assert peer.receive() == ACCEPTED
+    assert seen == [(("PEER", "GUARDED", "127.0.0.1"),) * 2]
+
+
+def test_where_two_threads_make_the_requestor_the_first_one_stays(serve, monkeypatch) -> None:
+    """What a handler changes about it must not be lost to one who only names the association."""
+    found = []
+
+    def requested(event: evt.Event) -> None:
+        make = server.prototype.requestor
+
+        def interrupted(assoc, address):
+            monkeypatch.setattr(server.prototype, "requestor", make)
+            found.append(assoc.requestor)
+            return make(assoc, address)
+
+        monkeypatch.setattr(server.prototype, "requestor", interrupted)
+        found.append(event.assoc.requestor)
+
+    server = serve(handlers=[(evt.EVT_REQUESTED, requested)])
+    echo_works(server)
+    first, second = found
+    assert first is second
+    assert first.primitive.calling_ae_title == "PEER"
+
+
+@pytest.mark.skipif(KERNEL is None, reason="nobody waits awake")
+def test_nobody_is_waited_for_awake_at_the_door_after_some_who_did_not_ask(serve) -> None:
+    """It is waited with the lock of the door held: a crowd that says nothing would cost others."""
+    server = serve()
+    alertness = server._doorman._alertness
+    alertness._can_be_awake = True
+    for _ in range(100):
+        alertness.note(0.0)
+    assert alertness.awake_seconds
+    with contextlib.ExitStack() as stack:
+        for _ in range(10):
+            stack.enter_context(RawPeer(server.address))
+        wait_until(lambda: server.waiting == 10, "all at the door", 10)
+        assert not alertness.awake_seconds
+        assert echo_works(server) < 1
+
+
 def test_others_may_come_to_the_door_while_it_is_left_to_another_process(
     serve, monkeypatch
 ) -> None:
@@ -206,7 +296,7 @@ def test_others_may_come_to_the_door_while_it_is_left_to_another_process(
             server._doorman._workers.lock.release()
             taken.append(True)
 
-    monkeypatch.setattr(doorman.time, "sleep", sleep)
+    monkeypatch.setattr(entrance.time, "sleep", sleep)
     echo_works(server)
     assert taken
 
@@ -569,7 +659,7 @@ def test_drain_rejects_new_ones_and_lets_running_ones_finish(serve) -> None:
     with RawPeer(server.address) as running, RawPeer(server.address) as late:
         running.send([associate_rq()])
         assert running.receive() == ACCEPTED
-        drain = threading.Thread(target=lambda: drained.append(server.drain(10)))
+        drain = threading.Thread(target=lambda: drained.append(server.drain(60)))
         drain.start()
         wait_until(lambda: server._draining, "draining")
         late.send([associate_rq()])
