@@ -13,6 +13,7 @@ hour. The first report says that the child is at work.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -141,6 +142,10 @@ def main(arguments: list[str]) -> None:
     settings = Settings.decode(sys.stdin.buffer.readline())
     logs.configure(settings.log)
     asked = _signals()
+    # What was imported stays. To look through it for garbage again and again takes 20 ms each time,
+    # for which every association waits.
+    gc.collect()
+    gc.freeze()
     bell = Bell(reading, writing)
     work: Work = (
         Receiving(settings, bell, Doors.inherited(*doors))

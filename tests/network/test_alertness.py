@@ -91,10 +91,11 @@ def test_what_comes_while_awake_counts_as_short(pair) -> None:
     theirs.send(b"!")
     for _ in range(1000):
         assert awake.wait(ours.fileno())
-    for _ in range(4):
+    for _ in range(3):  # one of them may have been long, where others had the processor
         awake.note(LONG)
     assert awake.awake_seconds
-    awake.note(LONG)
+    for _ in range(2):
+        awake.note(LONG)
     assert not awake.awake_seconds
 
 
