@@ -655,8 +655,8 @@ static PyObject *py_take_store(PyObject *Py_UNUSED(module), PyObject *args)
     return answer;
 }
 
-/* Encode a C-STORE-RSP without a comment, in its PDU (PS3.7 Table 9.3-2): as command_set.py and
-   UpperLayer.command_pdu do together. */
+/* Encode a C-STORE-RSP or C-ECHO-RSP without a comment, in its PDU (PS3.7 Tables 9.3-2 and 9.3-13): as
+   command_set.py and UpperLayer.command_pdu do together. A C-ECHO-RSP has no SOP instance. */
 static uint8_t *put(uint8_t *at, uint32_t value, int count)
 {
     for (; count; count--, value >>= 8)
@@ -685,13 +685,13 @@ static uint8_t *put_uid(uint8_t *at, uint32_t element, const char *uid, size_t l
     return at + even;
 }
 
-static PyObject *py_store_response(PyObject *Py_UNUSED(module), PyObject *args)
+static PyObject *py_response(PyObject *Py_UNUSED(module), PyObject *args)
 {
     const char *sop_class, *sop_instance;
     Py_ssize_t class_length, instance_length;
     unsigned char context_id;
-    unsigned short message_id, status;
-    if (!PyArg_ParseTuple(args, "bs#s#HH:store_response", &context_id, &sop_class, &class_length,
+    unsigned short field, message_id, status;
+    if (!PyArg_ParseTuple(args, "bHs#s#HH:response", &context_id, &field, &sop_class, &class_length,
                           &sop_instance, &instance_length, &message_id, &status))
         return NULL;
     if (class_length > LONGEST_UID || instance_length > LONGEST_UID) {
@@ -701,11 +701,12 @@ static PyObject *py_store_response(PyObject *Py_UNUSED(module), PyObject *args)
     uint8_t pdu[HEADER_BYTES + 12 + 2 * (8 + LONGEST_UID) + 4 * 10];
     uint8_t *const command = pdu + HEADER_BYTES, *at = command + 12;
     at = put_uid(at, 0x0002, sop_class, (size_t)class_length);
-    at = put_number(at, 0x0100, 0x8001);
+    at = put_number(at, 0x0100, field);
     at = put_number(at, 0x0120, message_id);
     at = put_number(at, 0x0800, 0x0101);
     at = put_number(at, 0x0900, status);
-    at = put_uid(at, 0x1000, sop_instance, (size_t)instance_length);
+    if (instance_length)
+        at = put_uid(at, 0x1000, sop_instance, (size_t)instance_length);
     const uint32_t length = (uint32_t)(at - command);
     put(put(put(command, 0, 4), 4, 4), length - 12, 4);
     pdu[0] = P_DATA_TF;
@@ -861,8 +862,8 @@ static PyMethodDef METHODS[] = {
      "take_store(descriptor, buffer, start, end, model, message_id_at, instance_at, room, longest, "
      "idle_seconds, grace_seconds, bytes_per_second, awake_seconds) -> (outcome, start, end, "
      "what `repeated` returns, the data set where it is whole in the buffer, or None)"},
-    {"store_response", py_store_response, METH_VARARGS,
-     "store_response(context_id, sop_class, sop_instance, message_id, status) -> the PDU"},
+    {"response", py_response, METH_VARARGS,
+     "response(context_id, command_field, sop_class, sop_instance, message_id, status) -> the PDU"},
     {"memory", py_memory, METH_VARARGS, "memory(byte_count) -> a bytearray with anything in it"},
     {"send", py_send, METH_VARARGS,
      "send(descriptor, data) -> how many bytes the kernel took; OSError where the line is broken"},

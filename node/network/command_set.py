@@ -74,8 +74,9 @@ _ENCODERS: Final = {
 _PDU: Final = struct.Struct(">BxIIBB")
 _P_DATA_TF: Final = 4
 _LAST_COMMAND: Final = 3
-#: No C-STORE-RSP without a comment is longer: two UIDs of 64 characters.
-LONGEST_STORE_RESPONSE: Final = 12 + 2 * (8 + 64) + 4 * 10
+LONGEST_UID: Final = 64  # PS3.5 9.1
+#: No C-STORE-RSP without a comment is longer, and no C-ECHO-RSP: two UIDs and four numbers.
+LONGEST_RESPONSE: Final = 12 + 2 * (8 + LONGEST_UID) + 4 * 10
 _UNSIGNED_SHORT: Final = struct.Struct("<H")
 _UNSIGNED_LONG: Final = struct.Struct("<I")
 _GROUP_LENGTH_BYTES: Final = 12
@@ -181,16 +182,25 @@ def in_one_pdu(context_id: int, encoded: bytes) -> bytes:
     return _PDU.pack(_P_DATA_TF, length + 6, length + 2, context_id, _LAST_COMMAND) + encoded
 
 
-def store_response_in_python(
-    context_id: int, sop_class_uid: str, sop_instance_uid: str, message_id: int, status: int
+def response_in_python(
+    context_id: int,
+    command_field: int,
+    sop_class_uid: str,
+    sop_instance_uid: str,
+    message_id: int,
+    status: int,
 ) -> bytes:
-    """Return the PDU of a C-STORE-RSP without an Error Comment."""
-    encoded = encode_store_response(sop_class_uid, sop_instance_uid, message_id, status)
+    """Return the PDU of a C-STORE-RSP without an Error Comment, or of a C-ECHO-RSP.
+
+    That has no SOP instance. A UID may be 64 characters long.
+    """
+    named = _text_element(0x1000, sop_instance_uid, b"\0") if sop_instance_uid else b""
+    encoded = _response(command_field, sop_class_uid, message_id, status, named)
     return in_one_pdu(context_id, encoded)
 
 
-#: Does what `store_response_in_python` does.
-store_response: Final = store_response_in_python if KERNEL is None else KERNEL.store_response
+#: Does what `response_in_python` does.
+response: Final = response_in_python if KERNEL is None else KERNEL.response
 
 
 def encode_store_response(

@@ -23,6 +23,7 @@ from node.network.limits import Limits
 from node.network.line import close_for_good, unsent_bytes
 from node.network.visitor import Queue, Visitor
 
+_PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
 #: An association that is over: its peer has closed by then, or is watched.
 _LOOK_SECONDS: Final = 0.02
 
@@ -38,11 +39,12 @@ class Departures:
         self._tell_none_is_released = tell_none_is_released
         self._refused = Queue(epoll, limits.refuse_seconds)
         self._released = Queue(epoll, limits.close_seconds)
-        self._unwatched: list[Visitor] = []
+        #: Those that have time to close, and since when.
+        self._unwatched: list[tuple[socket.socket, float]] = []
         self._look_again = math.inf
 
     def __len__(self) -> int:
-        return len(self._refused) + len(self._released)
+        return len(self._refused) + self.released
 
     def refuse(self, visitor: Visitor, pdu: bytes, now: float) -> None:
         """Send the last PDU to one that is turned away; it may be empty."""
@@ -52,17 +54,14 @@ class Departures:
             visitor.sock.close()
             return
         self._put(visitor, self._refused, now)
-        if not self._refused.watch(visitor):
-            self._dismiss(visitor)
 
     def see_off(self, sock: socket.socket, now: float) -> None:
         """Take the connection of an association that was released."""
-        visitor = Visitor(sock)
-        self._put(visitor, self._released, now)
+        self._make_room()
         # Those before it are looked at here and not when the next one comes, who would wait for it.
-        self._look_at_unwatched()
-        self._unwatched.append(visitor)
+        looked_at, self._unwatched = self._unwatched, [(sock, now)]
         self._look_again = now + _LOOK_SECONDS
+        self._look_at(looked_at)
 
     def attend(self, descriptor: int) -> None:
         """Look at a connection on which something happened, if it is one of these."""
@@ -77,32 +76,48 @@ class Departures:
     def attend_to_deadlines(self, now: float) -> None:
         """Close those that have waited long enough."""
         if self._look_again <= now:
-            self._look_at_unwatched()
+            looked_at, self._unwatched = self._unwatched, []
+            self._look_again = math.inf
+            self._look_at(looked_at)
         for queue in (self._refused, self._released):
             while queue.deadline <= now:
                 self._dismiss(queue.first)
 
     def dismiss_one(self) -> None:
         """Close the one that has waited longest where most do; there has to be one."""
-        self._dismiss(max(self._refused, self._released, key=len).first)
+        if queue := max(self._refused, self._released, key=len):
+            self._dismiss(queue.first)
+        else:
+            close_for_good(self._unwatched.pop(0)[0])
+            self._tell()
 
     @property
     def released(self) -> int:
         """Return how many there are whose association was released."""
-        return len(self._released)
+        return len(self._released) + len(self._unwatched)
 
     def close(self) -> None:
         """Close all; what is under way to them still gets there."""
+        for sock, _ in self._unwatched:
+            sock.close()
+        self._unwatched.clear()
         for queue in (self._refused, self._released):
             while queue:
                 visitor = queue.first
-                self._forget(visitor)
+                queue.remove(visitor)
                 visitor.sock.close()
+        self._tell()
 
-    def _put(self, visitor: Visitor, queue: Queue, now: float) -> None:
+    def _put(self, visitor: Visitor, queue: Queue, since: float) -> None:
+        """Let one wait and be watched."""
+        self._make_room()
+        queue.put(visitor, since)
+        if not queue.watch(visitor):
+            self._dismiss(visitor)
+
+    def _make_room(self) -> None:
         if len(self) >= self._limits.leaving:
             self.dismiss_one()
-        queue.put(visitor, now)
 
     def _has_left(self, visitor: Visitor) -> bool:
         """Tell whether the peer is done; one that only said its last may still be reading ours."""
@@ -114,21 +129,30 @@ class Departures:
         except OSError:
             return True
 
-    def _look_at_unwatched(self) -> None:
-        looked_at, self._unwatched = self._unwatched, []
-        self._look_again = math.inf
-        for visitor in looked_at:
-            if visitor.queue is not None and (
-                self._has_left(visitor) or not visitor.queue.watch(visitor)
-            ):
-                self._dismiss(visitor)
+    def _look_at(self, released: list[tuple[socket.socket, float]]) -> None:
+        for sock, since in released:
+            if _has_closed(sock):
+                sock.close()
+            else:
+                self._put(Visitor(sock), self._released, since)
+        self._tell()
 
     def _dismiss(self, visitor: Visitor) -> None:
-        self._forget(visitor)
-        close_for_good(visitor.sock)
-
-    def _forget(self, visitor: Visitor) -> None:
         if visitor.queue is not None:
             visitor.queue.remove(visitor)
-            if not self._released:
-                self._tell_none_is_released()
+        close_for_good(visitor.sock)
+        self._tell()
+
+    def _tell(self) -> None:
+        if not self.released:
+            self._tell_none_is_released()
+
+
+def _has_closed(sock: socket.socket) -> bool:
+    """Tell whether the peer has, and has taken all; what it said before is left to be read."""
+    try:
+        return not sock.recv(1, _PEEK) and not unsent_bytes(sock)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

@@ -59,20 +59,12 @@ class MessageSender(DIMSEServiceProvider):
             response.ErrorComment = cast(Any, comment or None)
             self.send_msg(response, context_id)
             return
-        dul = self._assoc.dul
         sop_class: Any = request._affected_sop_class_uid
         sop_instance: Any = request._affected_sop_instance_uid
         message_id: Any = request._message_id
-        room = self.maximum_pdu_size - _PDV_HEADER_BYTES
-        if not comment and room >= command_set.LONGEST_STORE_RESPONSE and dul.sends_encoded:
-            dul.send_encoded(
-                command_set.store_response(context_id, sop_class, sop_instance, message_id, status)
-            )
-            return
-        encoded = command_set.encode_store_response(
-            sop_class, sop_instance, message_id, status, comment
-        )
-        self.send_encoded(encoded, context_id)
+        named = sop_class, sop_instance, message_id, status
+        if comment or not self._responds_at_once(context_id, command_set.C_STORE_RSP, *named):
+            self.send_encoded(command_set.encode_store_response(*named, comment), context_id)
 
     def send_echo_response(self, request: C_ECHO, context_id: int, status: int) -> None:
         """Answer a C-ECHO request."""
@@ -85,8 +77,36 @@ class MessageSender(DIMSEServiceProvider):
             return
         sop_class: Any = request._affected_sop_class_uid
         message_id: Any = request._message_id
-        encoded = command_set.encode_echo_response(sop_class, message_id, status)
-        self.send_encoded(encoded, context_id)
+        if not self._responds_at_once(
+            context_id, command_set.C_ECHO_RSP, sop_class, "", message_id, status
+        ):
+            encoded = command_set.encode_echo_response(sop_class, message_id, status)
+            self.send_encoded(encoded, context_id)
+
+    def _responds_at_once(
+        self,
+        context_id: int,
+        command_field: int,
+        sop_class_uid: str | None,
+        sop_instance_uid: str,
+        message_id: int,
+        status: int,
+    ) -> bool:
+        """Send a response that is made in one step, where it can be and fits into one PDU."""
+        dul, room = self._assoc.dul, self.maximum_pdu_size - _PDV_HEADER_BYTES
+        if (
+            room < command_set.LONGEST_RESPONSE
+            or sop_class_uid is None
+            or len(sop_class_uid) > command_set.LONGEST_UID
+            or not dul.sends_encoded
+        ):
+            return False
+        dul.send_encoded(
+            command_set.response(
+                context_id, command_field, sop_class_uid, sop_instance_uid, message_id, status
+            )
+        )
+        return True
 
     def send_command(self, command: Command, context_id: int) -> None:
         """Send a command set in as many P-DATA as the peer's maximum length asks for."""

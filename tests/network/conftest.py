@@ -13,5 +13,5 @@ def without_kernel(monkeypatch) -> None:
     monkeypatch.setattr(pdu_reader, "KERNEL", None)
     monkeypatch.setattr(line, "KERNEL", None)
     monkeypatch.setattr(command_set, "_decode", command_set.decode_in_python)
-    monkeypatch.setattr(command_set, "store_response", command_set.store_response_in_python)
+    monkeypatch.setattr(command_set, "response", command_set.response_in_python)
     monkeypatch.setattr(dimse, "repeated", repetition.repeated_in_python)
