@@ -21,6 +21,7 @@ from network.raw_peer import (
     RawPeer,
     abort,
     associate_rq,
+    command_set,
     context,
     echo_rq,
     message,
@@ -29,6 +30,8 @@ from network.raw_peer import (
     reject,
     status,
     store_rq,
+    ui,
+    us,
 )
 from pynetdicom import build_context, evt
 from pynetdicom.sop_class import CTImageStorage, Verification
@@ -212,6 +215,18 @@ def test_every_wait_of_a_short_association_may_begin_awake(serve, monkeypatch) -
         assert peer.receive() == ACCEPTED
     doorman = server._doorman
     assert waited == {doorman._workers._alertness, doorman._alertness, server.prototype.alertness}
+
+
+@pytest.mark.parametrize("sop_class", [None, b"", b"1" * 66, b"1.2\xe9", b"1.2"])
+def test_an_echo_is_answered_whatever_it_names(serve, sop_class) -> None:
+    server = serve()
+    named = [] if sop_class is None else [ui(0x0002, sop_class)]
+    numbers = us(0x0100, 0x0030), us(0x0110, 7), us(0x0800, 0x0101)
+    with RawPeer(server.address) as peer:
+        peer.send([associate_rq()])
+        assert peer.receive() == ACCEPTED
+        peer.send([message(3, command_set(*named, *numbers))] * 2)
+        assert [peer.receive(), peer.receive()] == [status(0x0000)] * 2
 
 
 def test_over_tls_nobody_waits_awake(serve, certificates, monkeypatch) -> None:
