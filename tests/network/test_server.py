@@ -229,6 +229,38 @@ def test_an_echo_is_answered_whatever_it_names(serve, sop_class) -> None:
         assert [peer.receive(), peer.receive()] == [status(0x0000)] * 2
 
 
+def test_who_comes_when_no_descriptor_is_left_gets_that_of_one_who_is_silent(
+    serve, monkeypatch
+) -> None:
+    server = serve()
+    way_in = server._doorman._entrance
+    accept = way_in.accept
+
+    def no_room() -> None:
+        monkeypatch.setattr(way_in, "accept", accept)
+        raise entrance.NoRoom
+
+    with RawPeer(server.address) as silent:
+        wait_until(lambda: server.waiting == 1, "at the door")
+        monkeypatch.setattr(way_in, "accept", no_room)
+        assert echo_works(server) < 2
+        assert silent.until_closed() < 2
+    assert server.turned_away["no descriptor left"] == 1
+
+
+def test_the_door_learns_how_long_peers_take_to_ask(serve, monkeypatch) -> None:
+    noted: list[float] = []
+    server = serve()
+    monkeypatch.setattr(server._doorman._alertness, "note", noted.append)
+    with RawPeer(server.address) as peer:
+        wait_until(lambda: server.waiting == 1, "at the door")
+        time.sleep(0.1)
+        peer.send([associate_rq()])
+        assert peer.receive() == ACCEPTED
+    assert len(noted) == 1
+    assert 0.1 <= noted[0] < 5
+
+
 def test_over_tls_nobody_waits_awake(serve, certificates, monkeypatch) -> None:
     """Half a record can be read, and is nothing yet: the deadline is that of a secured read."""
     waited: set[Alertness] = set()
