@@ -685,26 +685,35 @@ static uint8_t *put_uid(uint8_t *at, uint32_t element, const char *uid, size_t l
     return at + even;
 }
 
+static bool is_us(int number)
+{
+    return 0 <= number && number <= UINT16_MAX;
+}
+
 static PyObject *py_response(PyObject *Py_UNUSED(module), PyObject *args)
 {
     const char *sop_class, *sop_instance;
     Py_ssize_t class_length, instance_length;
     unsigned char context_id;
-    unsigned short field, message_id, status;
-    if (!PyArg_ParseTuple(args, "bHs#s#HH:response", &context_id, &field, &sop_class, &class_length,
+    int field, message_id, status;
+    if (!PyArg_ParseTuple(args, "bis#s#ii:response", &context_id, &field, &sop_class, &class_length,
                           &sop_instance, &instance_length, &message_id, &status))
         return NULL;
     if (class_length > LONGEST_UID || instance_length > LONGEST_UID) {
         PyErr_SetString(PyExc_ValueError, "a UID is longer than 64 bytes");
         return NULL;
     }
+    if (!is_us(field) || !is_us(message_id) || !is_us(status)) {
+        PyErr_SetString(PyExc_ValueError, "a number does not fit into 16 bits");
+        return NULL;
+    }
     uint8_t pdu[HEADER_BYTES + 12 + 2 * (8 + LONGEST_UID) + 4 * 10];
     uint8_t *const command = pdu + HEADER_BYTES, *at = command + 12;
     at = put_uid(at, 0x0002, sop_class, (size_t)class_length);
-    at = put_number(at, 0x0100, field);
-    at = put_number(at, 0x0120, message_id);
+    at = put_number(at, 0x0100, (uint32_t)field);
+    at = put_number(at, 0x0120, (uint32_t)message_id);
     at = put_number(at, 0x0800, 0x0101);
-    at = put_number(at, 0x0900, status);
+    at = put_number(at, 0x0900, (uint32_t)status);
     if (instance_length)
         at = put_uid(at, 0x1000, sop_instance, (size_t)instance_length);
     const uint32_t length = (uint32_t)(at - command);

@@ -52,8 +52,9 @@ class Parties(WatchedAssociation):
                 requestor = ServiceUser(self, MODE_REQUESTOR)
             else:
                 requestor = prototype.requestor(self, self.client_address)
-            requestor = self._users.setdefault(MODE_REQUESTOR, requestor)
             self._fill_in(requestor)
+            requestor = self._users.setdefault(MODE_REQUESTOR, requestor)
+            self._fill_in(requestor)  # with what was taken meanwhile
         return requestor
 
     @requestor.setter
@@ -71,8 +72,8 @@ class Parties(WatchedAssociation):
         request = self._request
         if request is not None and requestor.primitive is None:
             primitive = request.to_primitive() if isinstance(request, JudgedPDU) else request
-            requestor.primitive = primitive
             requestor._ae_title = primitive.calling_ae_title
+            requestor.primitive = primitive
 
     @property
     def peer_address(self) -> str:
@@ -99,9 +100,9 @@ class Parties(WatchedAssociation):
                 acceptor = ServiceUser(self, MODE_ACCEPTOR)
             else:
                 acceptor = prototype.acceptor(self)
-            if self.answer is not None:
-                acceptor.primitive = self.answer.primitive
+            self._fill_in_answer(acceptor)
             acceptor = self._users.setdefault(MODE_ACCEPTOR, acceptor)
+            self._fill_in_answer(acceptor)
         return acceptor
 
     @acceptor.setter
@@ -127,7 +128,12 @@ class Parties(WatchedAssociation):
         self._accepted_cx = dict(answer.accepted)
         self._rejected_cx = list(answer.rejected)
         if MODE_ACCEPTOR in self._users:
-            self.acceptor.primitive = answer.primitive
+            self._fill_in_answer(self.acceptor)
+
+    def _fill_in_answer(self, acceptor: ServiceUser) -> None:
+        """Let `acceptor` be who has answered, where that was done before."""
+        if self.answer is not None:
+            acceptor.primitive = self.answer.primitive
 
     def context_as_tuple(self, context_id: int) -> PresentationContextTuple:
         """Return an accepted presentation context as events have it; the same each time."""

@@ -602,6 +602,16 @@ def test_store_responses_are_the_same(instance: str, number: int) -> None:
         KERNEL.response(1, command_set.C_STORE_RSP, "1.2", "1" * 65, 1, 0)
 
 
+@pytest.mark.parametrize("make", [command_set.response, command_set.response_in_python])
+@pytest.mark.parametrize("number", [-1, 0x10000, 0x1A700, 1 << 40])
+def test_a_number_that_is_too_large_is_not_cut_to_another_one(make, number: int) -> None:
+    """A failure must not become Success."""
+    for numbers in ((number, 1, 0), (command_set.C_ECHO_RSP, number, 0), (1, 1, number)):
+        field, message_id, status = numbers
+        with pytest.raises((ValueError, OverflowError, struct.error)):
+            make(3, field, "1.2", "", message_id, status)
+
+
 @pytest.mark.parametrize("sop_class", ["1.2.840.10008.1.1", "1.2", "", "1" * 64])
 @pytest.mark.parametrize("number", [0, 0x0122, 0xFFFF])
 def test_echo_responses_are_the_same(sop_class: str, number: int) -> None:

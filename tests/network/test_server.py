@@ -42,6 +42,7 @@ from node.network.alertness import Alertness
 from node.network.dimse import received_data
 from node.network.kernel import KERNEL
 from node.network.limits import Limits
+from node.network.request_primitive import JudgedPDU
 from node.network.requestor import associate
 from node.network.sending import send_store
 from node.network.server import Server, listen
@@ -312,6 +313,33 @@ def test_where_two_threads_make_the_requestor_the_first_one_stays(serve, monkeyp
     first, second = found
     assert first is second
     assert first.primitive.calling_ae_title == "PEER"
+
+
+def test_the_requestor_is_whole_when_another_thread_has_just_made_it(serve, monkeypatch) -> None:
+    held, go_on = threading.Event(), threading.Event()
+    to_primitive = JudgedPDU.to_primitive
+    seen = []
+
+    def slow(request: JudgedPDU):
+        if threading.current_thread().name == "other":
+            held.set()
+            assert go_on.wait(10)
+        return to_primitive(request)
+
+    monkeypatch.setattr(JudgedPDU, "to_primitive", slow)
+
+    def requested(event: evt.Event) -> None:
+        other = threading.Thread(target=repr, args=(event.assoc,), name="other")
+        other.start()
+        assert held.wait(10)
+        requestor = event.assoc.requestor
+        seen.append((requestor.ae_title, requestor.primitive.calling_ae_title))
+        go_on.set()
+        other.join(10)
+        assert event.assoc.requestor is requestor
+
+    echo_works(serve(handlers=[(evt.EVT_REQUESTED, requested)]))
+    assert seen == [("PEER", "PEER")]
 
 
 @pytest.mark.skipif(KERNEL is None, reason="nobody waits awake")
