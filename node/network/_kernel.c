@@ -125,6 +125,21 @@ static outcome await(intake *in, uint32_t inside)
     return inside ? LATE : IDLE;
 }
 
+/* Wait awake until something can be read, for so long, and tell whether it can.
+
+   The processor is kept: on a busy one sched_yield(2) gives it away for milliseconds, and who sleeps
+   is woken sooner than that. And nothing is tried to be read, which would hold up who sends. */
+static bool wait_awake(int fd, double seconds)
+{
+    struct pollfd readable = {.fd = fd, .events = POLLIN};
+    const double asleep_at = now() + seconds;
+    do {
+        if (poll(&readable, 1, 0) > 0)
+            return true;
+    } while (now() < asleep_at);
+    return false;
+}
+
 /* Read into `parts`, as much as is there; wait only where nothing is.
 
    To fall asleep and be woken costs as much as to copy 64 KiB, for the sender too. So a moment is
@@ -133,7 +148,6 @@ static outcome receive(intake *in, struct iovec *parts, size_t count, uint32_t i
 {
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
     const double awake = in->last_read >= BURST ? BURST_AWAKE_SECONDS : in->awake_seconds;
-    double asleep_at = 0;
     if (in->deadline != 0 && now() >= in->deadline)
         return LATE;
     for (;;) {
@@ -145,13 +159,8 @@ static outcome receive(intake *in, struct iovec *parts, size_t count, uint32_t i
         if (received == 0)
             return CLOSED;
         if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            if (awake > 0) {
-                double time = now();
-                if (asleep_at == 0)
-                    asleep_at = time + awake;
-                if (time < asleep_at)
-                    continue;
-            }
+            if (awake > 0 && wait_awake(in->fd, awake))
+                continue;
             outcome waited = await(in, inside);
             if (waited != OTHER)
                 return waited;
@@ -726,23 +735,16 @@ static PyObject *py_response(PyObject *Py_UNUSED(module), PyObject *args)
     return PyBytes_FromStringAndSize((const char *)pdu, at - pdu);
 }
 
-/* Wait awake until something can be read, for so long.
-
-   The processor is kept: on a busy one sched_yield(2) gives it away for milliseconds, and who sleeps
-   is woken sooner than that. */
 static PyObject *py_wait_awake(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    struct pollfd readable = {.events = POLLIN};
+    int fd;
     double seconds;
-    if (!PyArg_ParseTuple(args, "id:wait_awake", &readable.fd, &seconds))
+    if (!PyArg_ParseTuple(args, "id:wait_awake", &fd, &seconds))
         return NULL;
-    bool is_readable = poll(&readable, 1, 0) > 0;
+    bool is_readable = wait_awake(fd, 0);
     if (!is_readable && seconds > 0) {
         Py_BEGIN_ALLOW_THREADS
-        const double asleep_at = now() + seconds;
-        do
-            is_readable = poll(&readable, 1, 0) > 0;
-        while (!is_readable && now() < asleep_at);
+        is_readable = wait_awake(fd, seconds);
         Py_END_ALLOW_THREADS
     }
     return PyBool_FromLong(is_readable);
