@@ -251,6 +251,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     ctypes.CDLL(None).umount2(str(folder).encode(), 2)
 
 
+def free_bytes(folder: Path) -> int:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
 def _mount(folder: Path, options: str, flags: int = 0) -> bool:
     mount = ctypes.CDLL(None, use_errno=True).mount
     return mount(b"tmpfs", str(folder).encode(), b"tmpfs", flags, options.encode()) == 0
@@ -285,8 +290,11 @@ def test_a_full_disk_is_said_and_loses_nothing_that_was_acknowledged(
     assert [instances.parts_of(entry.path)[0].MediaStorageSOPInstanceUID for entry in kept] == taken
     assert sorted(visible(node)) == sorted(entry.path for entry in kept)
     # Room is made, for the arriving and the stored one, and the same association goes on.
+    room = free_bytes(small_disk) + sum(entry.path.stat().st_size for entry in kept[:2])
     for entry in kept[:2]:
         node.spool.delivered(entry)
+    # One that is just being tried is open, and has its room until that is over.
+    wait_until(lambda: free_bytes(small_disk) >= room, "room is made")
     ds = noisy()
     uids = CTImageStorage, str(ds.SOPInstanceUID)
     assert scu.send(*uids, ExplicitVRLittleEndian, [instances.encoded(ds)]).status == 0
