@@ -26,19 +26,21 @@ class Alertness:
 
     def __init__(self) -> None:
         self._can_be_awake = KERNEL is not None and len(os.sched_getaffinity(0)) > 1
+        #: Whether several wait at a time: then one that sleeps leaves the processor to the others.
+        self.is_crowded = False
         self._count = 0
 
     @property
     def awake_seconds(self) -> float:
         """Return how long to wait awake; 0 where that is not worth it."""
-        return AWAKE_SECONDS if self._count >= _ENOUGH else 0.0
+        return AWAKE_SECONDS if self._count >= _ENOUGH and not self.is_crowded else 0.0
 
     def wait(self, descriptor: int) -> bool:
         """Wait awake if that is worth it; True when something can be read.
 
         Otherwise the caller waits in its own way, and tells `note` how long that took.
         """
-        if self._count < _ENOUGH:
+        if self._count < _ENOUGH or self.is_crowded:
             return False
         begun = time.monotonic()
         has_come: bool = KERNEL.wait_awake(descriptor, AWAKE_SECONDS)

@@ -162,6 +162,7 @@ class PDUReader:
         if self._kernel is None:
             return None
         limits, connection, begun = self._limits, self._connection, time.monotonic()
+        alertness = connection.alertness
         outcome, self._start, self._end, request, data = self._kernel.take_store(
             connection.descriptor,
             self._buffer,
@@ -175,10 +176,11 @@ class PDUReader:
             math.inf if begin_by is None else begin_by - begun,
             limits.pdu_seconds,
             limits.pdu_bytes_per_second,
-            connection.alertness.awake_seconds,
+            alertness.awake_seconds,
         )
-        # A request that is not short has been on its way for longer than it was waited for.
-        connection.alertness.note(time.monotonic() - begun)
+        if not alertness.is_crowded:
+            # That of the whole request, which is short mostly.
+            alertness.note(time.monotonic() - begun)
         if outcome != _LAST:
             _raise_end(outcome)
             return None

@@ -202,7 +202,11 @@ class Server(AssociationServer):
         assoc: NodeAssociation = handler.assoc
         with self._lock:
             self._running.add(assoc)
+            self._note_crowd()
         return assoc.run_reactor
+
+    def _note_crowd(self) -> None:
+        self.prototype.alertness.is_crowded = len(self._running) > 1
 
     def see_off(self, sock: socket.socket) -> None:
         """Wait at the door for the peer of an association that is over to close."""
@@ -212,6 +216,7 @@ class Server(AssociationServer):
         """Forget `assoc`; its thread calls this as the last thing."""
         with self._lock:
             self._running.discard(assoc)
+            self._note_crowd()
             self._census.ended(assoc.peer_address)
             if not self._running:
                 self._all_ended.notify_all()

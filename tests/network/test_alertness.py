@@ -99,6 +99,19 @@ def test_what_comes_while_awake_counts_as_short(pair) -> None:
     assert not awake.awake_seconds
 
 
+@pytest.mark.usefixtures("several_cores")
+def test_in_a_crowd_nobody_waits_awake(pair) -> None:
+    ours, theirs = pair
+    theirs.send(b"!")
+    awake = noted(*[SHORT] * 8)
+    awake.is_crowded = True
+    assert not awake.awake_seconds
+    assert not awake.wait(ours.fileno())
+    awake.is_crowded = False
+    assert awake.awake_seconds
+    assert awake.wait(ours.fileno())
+
+
 def test_on_one_core_nobody_waits_awake(monkeypatch, pair) -> None:
     monkeypatch.setattr(alertness.os, "sched_getaffinity", lambda _: {0})
     ours, theirs = pair

@@ -249,6 +249,19 @@ def test_who_comes_when_no_descriptor_is_left_gets_that_of_one_who_is_silent(
     assert server.turned_away["no descriptor left"] == 1
 
 
+def test_several_associations_are_a_crowd_and_one_is_none(serve) -> None:
+    server = serve()
+    alertness = server.prototype.alertness
+    with RawPeer(server.address) as first, RawPeer(server.address) as second:
+        for peer, is_crowded in ((first, False), (second, True)):
+            peer.send([associate_rq()])
+            assert peer.receive() == ACCEPTED
+            assert alertness.is_crowded is is_crowded
+        second.send([RELEASE_RQ])
+        assert second.receive() == "A-RELEASE-RP"
+        wait_until(lambda: not alertness.is_crowded, "one is left")
+
+
 def test_the_door_learns_how_long_peers_take_to_ask(serve, monkeypatch) -> None:
     noted: list[float] = []
     server = serve()
