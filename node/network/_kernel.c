@@ -65,10 +65,10 @@ typedef struct {
     uint8_t context_id;
     uint32_t longest; /* PDU length */
     double idle_seconds, grace_seconds, bytes_per_second;
-    double deadline;  /* of the PDU that is arriving; 0 while none was set */
+    double deadline;      /* of the PDU that is arriving; 0 while none was set */
     double awake_seconds; /* to wait for something before this thread sleeps */
     size_t last_read;     /* what the last read brought */
-    bool only_here;   /* take what is in the buffer already; MORE where that is not all */
+    bool only_here;       /* take what is in the buffer already; MORE where that is not all */
 } intake;
 
 static uint32_t big_endian(const uint8_t *bytes)

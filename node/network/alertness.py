@@ -3,7 +3,8 @@
 To fall asleep and be woken costs some 20 us, on both sides of a connection: more than a peer on the
 same machine or in the same rack takes to say what it says next. So where the last waits were short
 the next one begins awake. Where they were long, as with most modalities, or because others have the
-processor, it does not. Python's lock is free meanwhile.
+processor, it does not; nor where several associations run, which use what a sleeping one leaves.
+Python's lock is free meanwhile.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Alertness:
 
     def __init__(self) -> None:
         self._can_be_awake = KERNEL is not None and len(os.sched_getaffinity(0)) > 1
-        #: Whether several wait at a time: then one that sleeps leaves the processor to the others.
+        #: Whether several wait at a time.
         self.is_crowded = False
         self._count = 0
 

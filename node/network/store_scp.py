@@ -253,7 +253,7 @@ class StoreSCP:
         self.ledger.count(assoc, answer.taken, answer.timing)
 
     def _over(self, assoc: Any) -> None:
-        assoc.on_refused = assoc.on_echo = None
+        assoc.on_refused = None
         self.ledger.end(assoc)
 
     def _ended(self, event: Any) -> None:

@@ -128,8 +128,10 @@ def test_it_is_told_when_none_is_left_whose_association_was_released(epoll) -> N
             ours, peer = socket.socketpair()
             departures.see_off(ours, 100.0)
             peers.append(peer)
+            seen_off.append(ours)
 
     peers: list[socket.socket] = []
+    seen_off: list[socket.socket] = []
     see_off()
     peers.pop().close()
     departures.attend_to_deadlines(departures.next_deadline())
@@ -146,6 +148,8 @@ def test_it_is_told_when_none_is_left_whose_association_was_released(epoll) -> N
     assert told == []
     departures.close()
     assert told == [0]
+    assert len(departures) == 0
+    assert {ours.fileno() for ours in seen_off} == {-1}  # looked at or not
     for peer in peers:
         peer.close()
 

@@ -555,6 +555,16 @@ def test_a_request_like_the_last_is_waited_for_awake_where_that_is_wanted(
     assert (used > 0.01) == (awake_seconds > 0)
 
 
+def test_it_is_learnt_how_long_a_request_like_the_last_was_waited_for() -> None:
+    noted: list[float] = []
+    with reader(KERNEL) as (it, peer):
+        it._connection.alertness.note = noted.append  # type: ignore[method-assign]
+        threading.Timer(0.1, peer.sendall, [pdu(4, REQUEST)]).start()
+        assert it.take_store(pattern(), 0, time.monotonic() + 5) is not None
+    assert len(noted) == 1
+    assert 0.05 < noted[0] < 5
+
+
 def test_offsets_that_do_not_fit_are_refused() -> None:
     for message_id_at, instance_at in [(17, 90), (40, 45), (40, 1000), (-1, 90)]:
         with pytest.raises(ValueError, match="do not fit"):

@@ -167,6 +167,14 @@ def test_window_marks_the_last_fragment_and_no_other() -> None:
         assert pdus == expected
 
 
+@pytest.mark.parametrize(("longest", "pdus"), [(16384, 7), (32768, 4), (131072, 4)])
+def test_some_pdus_go_out_at_one_go_however_long_they_are(longest: int, pdus: int) -> None:
+    """A peer that reads each of them whole would sleep before the next one."""
+    first, *others = Window(5, longest).from_chunks([bytes(20 * longest)])
+    assert len(first) == pdus * (longest + 6)
+    assert others
+
+
 def test_what_is_worth_it_goes_out_while_more_is_made() -> None:
     window, size = Window(5, 16384), 16384 - 6
 

@@ -206,6 +206,18 @@ def test_short_tasks_are_done_by_one_thread(duty: Duty, monkeypatch, has_timer: 
     assert len(duty.threads) == 1 or not has_timer
 
 
+def test_it_is_learnt_how_long_nothing_happened(duty: Duty, monkeypatch) -> None:
+    noted: list[float] = []
+    monkeypatch.setattr(duty.workers._alertness, "note", noted.append)
+    duty.go_on.set()
+    duty.workers.start()
+    wait_until(lambda: duty.workers._is_watched, "somebody keeps watch")
+    time.sleep(0.1)
+    duty.give()
+    wait_until(lambda: duty.done == 1, "done")
+    assert 0.05 < noted[0] < 5
+
+
 def test_nobody_waits_long_for_one_who_keeps_watch(duty: Duty) -> None:
     duty.workers.start()
     for number in range(1, 5):
