@@ -80,7 +80,7 @@ class Connection(Line, AssociationSocket):
     def send(self, bytestream: bytes) -> None:
         """Send a whole PDU (the state table's actions); a broken line becomes Evt17."""
         try:
-            self.send_all(memoryview(bytestream), self._assoc.network_timeout)
+            self.send_all(memoryview(bytestream), self._assoc._network_timeout)
         except OSError:
             self.event_queue.put("Evt17")
             return

@@ -32,6 +32,7 @@ from node.network.messages import (
     as_pynetdicom,
     primitive_of,
     received_data,
+    store_request,
 )
 from node.network.pdu_reader import INVALID_PARAMETER, UNEXPECTED_PARAMETER, PDUReader
 from node.network.repetition import Pattern, Repeated, pattern_of, repeated
@@ -171,7 +172,8 @@ class MessageProvider(MessageSender):
         if data is None:
             self._begin_repeated(pattern, request)
         else:
-            self._pass_on(_message_like(pattern, request), ReceivedData(None, data, len(data)))
+            message = self._message_like(pattern, request)
+            self._pass_on(message, ReceivedData(None, data, len(data)))
         return True
 
     def take_fragments(self, reader: PDUReader) -> bool:
@@ -236,7 +238,21 @@ class MessageProvider(MessageSender):
 
     def _begin_repeated(self, pattern: Pattern, request: Repeated) -> None:
         assembly = Assembly(self._limits, self._assoc.spill, self._assoc.pool)
-        self._message = _message_like(pattern, request, assembly)
+        self._message = self._message_like(pattern, request, assembly)
+
+    def _message_like(
+        self, pattern: Pattern, differs: Repeated, assembly: Assembly | None = None
+    ) -> Message:
+        """Return a C-STORE request that is as the pattern's, but for what differs."""
+        encoded, message_id, instance = differs
+        command = {**pattern.command, "MessageID": message_id, "AffectedSOPInstanceUID": instance}
+        return self._store_message(pattern.context_id, command, encoded, assembly)
+
+    def _store_message(
+        self, context_id: int, command: Command, encoded: bytes, assembly: Assembly | None
+    ) -> Message:
+        request = store_request(context_id, command, self._assoc._accepted_cx[context_id])
+        return Message(context_id, command, encoded, assembly, request)
 
     def _begin(self, context_id: int, command: Command, encoded: bytes) -> bool:
         """Make ready for the data set that `command` announces, if it does."""
@@ -248,6 +264,8 @@ class MessageProvider(MessageSender):
             assembly.refuse(refusal)
         elif command["CommandField"] == command_set.C_STORE_RQ:
             self._pattern = pattern_of(context_id, encoded, command)
+            self._message = self._store_message(context_id, command, encoded, assembly)
+            return True
         self._message = Message(context_id, command, encoded, assembly)
         return True
 
@@ -276,8 +294,7 @@ class MessageProvider(MessageSender):
         try:
             if self._assoc.watched.message_received:
                 self._announce(message)
-            context = self._assoc._accepted_cx[message.context_id]
-            primitive = primitive_of(message, data, context)
+            primitive = primitive_of(message, data)
         except Exception as error:  # pynetdicom's setters raise whatever they like
             if data is not None:
                 data.close()
@@ -292,10 +309,3 @@ class MessageProvider(MessageSender):
         """Trigger `EVT_DIMSE_RECV`, with the command set only for a C-STORE request."""
         decoded = as_pynetdicom(message, b"")
         evt.trigger(self.assoc, evt.EVT_DIMSE_RECV, {"message": decoded})
-
-
-def _message_like(pattern: Pattern, request: Repeated, assembly: Assembly | None = None) -> Message:
-    """Return a C-STORE request that is as the pattern's, but for what differs."""
-    encoded, message_id, instance = request
-    command = {**pattern.command, "MessageID": message_id, "AffectedSOPInstanceUID": instance}
-    return Message(pattern.context_id, command, encoded, assembly)

@@ -98,7 +98,7 @@ class MessageSender(DIMSEServiceProvider):
             room < command_set.LONGEST_RESPONSE
             or sop_class_uid is None
             or len(sop_class_uid) > command_set.LONGEST_UID
-            or not dul.sends_encoded
+            or not dul.is_next("Evt9", "DT-1")
         ):
             return False
         dul.send_encoded(

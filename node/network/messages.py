@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from io import BytesIO
 from typing import Any, Final, cast
 
 from pydicom.uid import UID
 from pynetdicom import evt
+from pynetdicom.association import Association
 from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.pdu_primitives import P_DATA
-from pynetdicom.presentation import PresentationContext
+from pynetdicom.presentation import PresentationContext, PresentationContextTuple
 
 from node.network import command_set
 from node.network.command_set import Command
@@ -32,16 +34,6 @@ _LAST_DATA: Final = b"\x02"
 _SIMPLE: Final[Mapping[int, type[C_ECHO]]] = {
     command_set.C_ECHO_RSP: C_ECHO,
 }
-
-
-@dataclass(slots=True)
-class Message:
-    """A message whose command set is complete, and whose data set, if it has one, is arriving."""
-
-    context_id: int
-    command: Command
-    encoded_command: bytes
-    assembly: Assembly | None
 
 
 class _LeanStore(C_STORE):
@@ -75,6 +67,35 @@ class StoreRequest(_LeanStore):
         return True
 
 
+@dataclass(slots=True)
+class Message:
+    """A message whose command set is complete, and whose data set, if it has one, is arriving."""
+
+    context_id: int
+    command: Command
+    encoded_command: bytes
+    assembly: Assembly | None
+    #: A C-STORE request is made while its data set arrives: the requestor waits for what is done
+    #: after that.
+    request: StoreRequest | None = None
+
+
+class StoreEvent(evt.Event):
+    """An `EVT_C_STORE`, whose attributes are set without asking whether there are such already."""
+
+    # The parent's initialiser takes them from a dictionary: not called.
+    def __init__(
+        self, assoc: Association, request: StoreRequest, context: PresentationContextTuple
+    ) -> None:
+        self.assoc = assoc
+        self._event = evt.EVT_C_STORE
+        self.timestamp = datetime.now()
+        self._hash = None
+        self._decoded = None
+        self.request = request
+        self.context = context
+
+
 def received_data(event: evt.Event) -> ReceivedData:
     """Return the data set of an `EVT_C_STORE`, as it was received."""
     data = cast(StoreRequest, event.request).data
@@ -82,11 +103,12 @@ def received_data(event: evt.Event) -> ReceivedData:
     return data
 
 
-def primitive_of(message: Message, data: ReceivedData | None, context: PresentationContext) -> Any:
+def primitive_of(message: Message, data: ReceivedData | None) -> Any:
     """Return `message`, whose data set has arrived, as the primitive that is served."""
+    if message.request is not None:
+        message.request.data = data
+        return message.request
     field: Any = message.command["CommandField"]
-    if field == command_set.C_STORE_RQ:
-        return _store_request(message, data, context)
     encoded = b""
     if data is not None:
         encoded = bytes(data.buffer)
@@ -105,14 +127,11 @@ def primitive_of(message: Message, data: ReceivedData | None, context: Presentat
     return primitive
 
 
-def _store_request(
-    message: Message, data: ReceivedData | None, context: PresentationContext
-) -> StoreRequest:
-    """Return the request in `message`; its parameters were judged, and are not judged again."""
-    command: dict[str, Any] = message.command
+def store_request(context_id: int, judged: Command, context: PresentationContext) -> StoreRequest:
+    """Return a C-STORE request; its parameters were judged, and are not judged again."""
+    command: dict[str, Any] = judged
     request = StoreRequest()
-    request.data = data
-    request._context_id = message.context_id
+    request._context_id = context_id
     request._message_id = command["MessageID"]
     # Equal to the Affected SOP Class UID, or the request would have been refused.
     request._affected_sop_class_uid = context.abstract_syntax

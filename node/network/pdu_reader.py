@@ -197,8 +197,10 @@ class PDUReader:
         outcome = self._take(context_id, place, idle_seconds)
         while outcome == _FULL and place.make_room():
             outcome = self._take(context_id, place, idle_seconds)
+        if outcome == _LAST:
+            return True
         _raise_end(outcome)
-        return outcome == _LAST
+        return False
 
     def _take(self, context_id: int, place: Place, idle_seconds: float) -> int:
         """Return how a run of fragments ended."""

@@ -26,7 +26,7 @@ from node.dicom.uids import is_uid
 from node.errors import DataSetMismatch, InstanceRefused, InvalidSOPInstance
 from node.network import command_set
 from node.network.command_set import Command
-from node.network.messages import StoreRequest
+from node.network.messages import StoreEvent, StoreRequest
 
 if TYPE_CHECKING:
     from node.network.association import NodeAssociation
@@ -139,10 +139,9 @@ def _serve_store(assoc: NodeAssociation, request: StoreRequest, context_id: int)
 
 def _outcome_of(assoc: NodeAssociation, request: StoreRequest, context_id: int) -> tuple[int, str]:
     """Return what the handler makes of an instance."""
-    attributes = {"request": request, "context": assoc.context_as_tuple(context_id)}
     try:
         handler, more = assoc.get_handlers(evt.EVT_C_STORE)
-        event = evt.Event(assoc, evt.EVT_C_STORE, attributes)
+        event = StoreEvent(assoc, request, assoc.context_as_tuple(context_id))
         return _status_of(handler(event, *more) if more else handler(event))
     except Exception:
         LOGGER.exception("handler of EVT_C_STORE failed")

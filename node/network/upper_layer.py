@@ -257,17 +257,12 @@ class UpperLayer(StateTable):
         if self._assoc.watched.pdu_sent:
             evt.trigger(self.assoc, evt.EVT_PDU_SENT, {"pdu": pdu})
 
-    @property
-    def sends_encoded(self) -> bool:
-        """Tell whether DT-1 is what is next, and nobody wants to see the PDU."""
-        return self.is_next("Evt9", "DT-1")
-
     def command_pdu(self, context_id: int, encoded: bytes) -> bytes | None:
         """Return a command set that fits into one PDU as that; None if that is not for DT-1.
 
         Without the three objects that a P-DATA primitive is on its way out.
         """
-        return in_one_pdu(context_id, encoded) if self.sends_encoded else None
+        return in_one_pdu(context_id, encoded) if self.is_next("Evt9", "DT-1") else None
 
     def send_encoded(self, pdu: bytes) -> None:
         """Send a PDU: what DT-1 does."""
