@@ -229,7 +229,8 @@ class NodeAssociation(Parties):
         return self._settle()
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
-        serve_request(self, msg, context_id, super()._serve_request)
+        if not serve_request(self, msg, context_id):
+            super()._serve_request(msg, context_id)
 
     def _settle(self) -> bool:
         """Act on an A-RELEASE or A-ABORT that has arrived; False where none has."""

@@ -291,10 +291,12 @@ class MessageProvider(MessageSender):
 
     def _pass_on(self, message: Message, data: ReceivedData | None) -> bool:
         """Pass a message on; False where it cannot be understood."""
+        if message.request is not None:
+            message.request.data = data
         try:
             if self._assoc.watched.message_received:
                 self._announce(message)
-            primitive = primitive_of(message, data)
+            primitive = message.request or primitive_of(message, data)
         except Exception as error:  # pynetdicom's setters raise whatever they like
             if data is not None:
                 data.close()

@@ -6,6 +6,7 @@ go pynetdicom's way. A command set that fits goes out in one PDU and one system 
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pynetdicom.dimse import DIMSEServiceProvider
@@ -33,18 +34,11 @@ class MessageSender(DIMSEServiceProvider):
     # The parent's initialiser makes a locked queue: not called.
     def __init__(self, assoc: NodeAssociation) -> None:
         self._assoc: NodeAssociation = assoc
-        self._most: int | None = None
 
-    @property
+    @cached_property
     def maximum_pdu_size(self) -> int:
         """Return the length of the longest PDU to send; what was negotiated stays."""
-        if self._most is None:
-            self._most = min(super().maximum_pdu_size or LARGEST_PDU, LARGEST_PDU)
-        return self._most
-
-    @maximum_pdu_size.setter
-    def maximum_pdu_size(self, length: int) -> None:
-        self._most = length
+        return min(super().maximum_pdu_size or LARGEST_PDU, LARGEST_PDU)
 
     def send_store_response(
         self, request: C_STORE, context_id: int, status: int, comment: str

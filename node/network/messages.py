@@ -104,10 +104,7 @@ def received_data(event: evt.Event) -> ReceivedData:
 
 
 def primitive_of(message: Message, data: ReceivedData | None) -> Any:
-    """Return `message`, whose data set has arrived, as the primitive that is served."""
-    if message.request is not None:
-        message.request.data = data
-        return message.request
+    """Return `message`, no C-STORE request, with its data set as the primitive that is served."""
     field: Any = message.command["CommandField"]
     encoded = b""
     if data is not None:

@@ -61,6 +61,9 @@ _OTHER, _LAST, _FULL, _CLOSED, _LATE, _IDLE = range(6)
 #: Read at most, where it is not known what comes: the rest then goes straight to its place.
 _FIRST_READ_BYTES: Final = 16 * KIB
 _LARGEST_READ_BYTES: Final = 1 * MIB
+#: After a data set of this size the next request is not waited for awake: it mostly comes with as
+#: much, and later than that is worth.
+_LARGE_BYTES: Final = 64 * KIB
 
 
 class Place(Protocol):
@@ -127,6 +130,7 @@ class PDUReader:
         self._buffer = memoryview(memory(_FIRST_READ_BYTES))
         self._start = 0
         self._end = 0
+        self._last_was_large = False
 
     @property
     def has_data(self) -> bool:
@@ -163,6 +167,7 @@ class PDUReader:
             return None
         limits, connection, begun = self._limits, self._connection, time.monotonic()
         alertness = connection.alertness
+        awake_seconds = 0.0 if self._last_was_large else alertness.awake_seconds
         outcome, self._start, self._end, request, data = self._kernel.take_store(
             connection.descriptor,
             self._buffer,
@@ -176,14 +181,15 @@ class PDUReader:
             math.inf if begin_by is None else begin_by - begun,
             limits.pdu_seconds,
             limits.pdu_bytes_per_second,
-            alertness.awake_seconds,
+            awake_seconds,
         )
-        if not alertness.is_crowded:
+        if not self._last_was_large and not alertness.is_crowded:
             # That of the whole request, which is short mostly.
             alertness.note(time.monotonic() - begun)
         if outcome != _LAST:
             _raise_end(outcome)
             return None
+        self._last_was_large = False
         return request, data
 
     def take_fragments(self, context_id: int, place: Place, idle_seconds: float) -> bool:
@@ -224,6 +230,7 @@ class PDUReader:
                 limits.pdu_bytes_per_second,
             )
         place.fill_to(filled)
+        self._last_was_large = filled >= _LARGE_BYTES
         return outcome
 
     def _take_in_python(

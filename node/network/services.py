@@ -8,7 +8,6 @@ here with the status that PS3.7 Annex C has for it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -102,13 +101,8 @@ def _refusal_of_store(command: Command, context: PresentationContext) -> Instanc
     return None
 
 
-def serve_request(
-    assoc: NodeAssociation,
-    message: Any,
-    context_id: int,
-    otherwise: Callable[[Any, int], None],
-) -> None:
-    """Serve or answer one request; `otherwise` is pynetdicom's own way."""
+def serve_request(assoc: NodeAssociation, message: Any, context_id: int) -> bool:
+    """Serve or answer one request; False where that is left to pynetdicom."""
     if isinstance(message, StoreRequest):
         _serve_store(assoc, message, context_id)
     elif isinstance(message, Refused):
@@ -116,7 +110,8 @@ def serve_request(
     elif isinstance(message, C_ECHO) and message.MessageIDBeingRespondedTo is None:
         _serve_echo(assoc, message, context_id)
     else:
-        otherwise(message, context_id)
+        return False
+    return True
 
 
 def _serve_store(assoc: NodeAssociation, request: StoreRequest, context_id: int) -> None:

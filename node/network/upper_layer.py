@@ -266,7 +266,8 @@ class UpperLayer(StateTable):
 
     def send_encoded(self, pdu: bytes) -> None:
         """Send a PDU: what DT-1 does."""
-        self.connection.send(pdu)
+        assert self.socket is not None
+        self.socket.send(pdu)
         if self.event_queue:
             self._run()
 
