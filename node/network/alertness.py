@@ -23,9 +23,13 @@ _ENOUGH: Final = 4
 
 
 class Alertness:
-    """What is known of waits of one kind; threads that share it may lose a count."""
+    """What is known of waits of one kind; threads that share it may lose a count.
 
-    def __init__(self) -> None:
+    A wait is short, and one that begins awake stays so, for up to `most` seconds.
+    """
+
+    def __init__(self, most: float = AWAKE_SECONDS) -> None:
+        self._most = most
         self._can_be_awake = KERNEL is not None and len(os.sched_getaffinity(0)) > 1
         #: Whether several wait at a time.
         self.is_crowded = False
@@ -34,7 +38,7 @@ class Alertness:
     @property
     def awake_seconds(self) -> float:
         """Return how long to wait awake; 0 where that is not worth it."""
-        return AWAKE_SECONDS if self._count >= _ENOUGH and not self.is_crowded else 0.0
+        return self._most if self._count >= _ENOUGH and not self.is_crowded else 0.0
 
     def wait(self, descriptor: int) -> bool:
         """Wait awake if that is worth it; True when something can be read.
@@ -44,14 +48,14 @@ class Alertness:
         if self._count < _ENOUGH or self.is_crowded:
             return False
         begun = time.monotonic()
-        has_come: bool = KERNEL.wait_awake(descriptor, AWAKE_SECONDS)
+        has_come: bool = KERNEL.wait_awake(descriptor, self._most)
         # Where others had the processor meanwhile it was long, whatever has come.
-        self._learn(has_come and time.monotonic() - begun <= AWAKE_SECONDS)
+        self._learn(has_come and time.monotonic() - begun <= self._most)
         return has_come
 
     def note(self, seconds: float) -> None:
         """Learn how long something was waited for."""
-        self._learn(seconds <= AWAKE_SECONDS)
+        self._learn(seconds <= self._most)
 
     def _learn(self, was_short: bool) -> None:
         if not was_short:

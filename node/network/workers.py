@@ -38,6 +38,9 @@ IDLE_SECONDS: Final = 1.0
 MOST_WAITING: Final = 8
 #: Nobody keeps watch for so long at most. A C-ECHO with its association takes a quarter of it.
 UNWATCHED_MICROSECONDS: Final = 1000
+#: Who calls again and again closes and connects in between, which takes longer than to say what is
+#: next on an association; who found us asleep would wait for that too.
+_AWAKE_SECONDS: Final = 150e-6
 _AT_ONCE: Final = 0
 #: Attended to before others, who wait for the lock, have their turn.
 _MOST_EVENTS: Final = 64
@@ -95,7 +98,7 @@ class Workers:
         self.epoll.register(self._called, select.EPOLLIN)
         self._relief = Relief()
         #: Of how soon something happens to what is watched.
-        self._alertness = Alertness()
+        self._alertness = Alertness(_AWAKE_SECONDS)
         self._stopping = False
         #: Threads that keep watch, wait in reserve, or are about to.
         self._present = 0

@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import gc
 import itertools
 import os
 import shutil
@@ -110,6 +111,8 @@ def serve(arguments: argparse.Namespace) -> None:
         spill=arguments.folder,
         census=Census(limits, places),
     )
+    gc.collect()
+    gc.freeze()  # as the node does
     os.write(tell, b"!")
     for _ in range(arguments.processes):
         os.read(ready, 1)

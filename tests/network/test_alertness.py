@@ -31,8 +31,8 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-def noted(*waits: float) -> Alertness:
-    made = Alertness()
+def noted(*waits: float, most: float = AWAKE_SECONDS) -> Alertness:
+    made = Alertness(most)
     for seconds in waits:
         made.note(seconds)
     return made
@@ -54,6 +54,21 @@ def noted(*waits: float) -> Alertness:
 @pytest.mark.usefixtures("several_cores")
 def test_short_waits_make_the_next_one_begin_awake(waits: list[float], is_awake: bool) -> None:
     assert noted(*waits).awake_seconds == (AWAKE_SECONDS if is_awake else 0)
+
+
+@pytest.mark.usefixtures("several_cores")
+def test_where_more_is_worth_it_longer_waits_are_short_and_begin_awake(pair) -> None:
+    """Who calls again has to connect first."""
+    longer = 20 * AWAKE_SECONDS
+    awake = noted(*[2 * AWAKE_SECONDS] * 5, most=longer)
+    assert awake.awake_seconds == longer
+    assert noted(*[2 * longer] * 4, most=longer).awake_seconds == 0
+    ours, theirs = pair
+    begun = time.perf_counter()
+    assert not awake.wait(ours.fileno())
+    assert time.perf_counter() - begun >= longer
+    theirs.send(b"!")
+    assert awake.wait(ours.fileno())
 
 
 @pytest.mark.usefixtures("several_cores")
@@ -122,12 +137,11 @@ def test_on_one_core_nobody_waits_awake(monkeypatch, pair) -> None:
 
 
 @pytest.mark.usefixtures("several_cores")
-def test_others_run_while_one_waits_awake(pair, monkeypatch) -> None:
-    monkeypatch.setattr(alertness, "AWAKE_SECONDS", 10.0)
+def test_others_run_while_one_waits_awake(pair) -> None:
     ours, theirs = pair
     threading.Timer(0.05, theirs.send, [b"!"]).start()  # needs Python's lock
     begun = time.perf_counter()
-    assert noted(*[SHORT] * 4).wait(ours.fileno())
+    assert noted(*[SHORT] * 4, most=10.0).wait(ours.fileno())
     assert time.perf_counter() - begun < 5
 
 
