@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pynetdicom import AE, evt
+from pynetdicom.dimse_primitives import C_STORE
 
 from node.network.acse import NodeACSE
 from node.network.arena import Pool
@@ -29,6 +30,7 @@ from node.network.connection import Connection
 from node.network.dimse import MessageProvider
 from node.network.indications import ALREADY
 from node.network.limits import Limits
+from node.network.messages import close_data_of
 from node.network.parties import Parties
 from node.network.prototype import Prototype
 from node.network.services import serve_request
@@ -203,6 +205,7 @@ class NodeAssociation(Parties):
         if rejection is None:
             evt.trigger(self, evt.EVT_REQUESTED, {})
             if not self.is_aborted and not self.is_rejected:
+                self.dimse.look_up_again()
                 self.acse._negotiate_as_acceptor()
         else:
             self.acse.send_reject(*rejection)
@@ -231,6 +234,13 @@ class NodeAssociation(Parties):
     def _serve_request(self, msg: Any, context_id: int) -> None:
         if not serve_request(self, msg, context_id):
             super()._serve_request(msg, context_id)
+
+    def _c_store_scp(self, req: C_STORE) -> None:
+        """Serve a C-STORE sub-operation of a C-GET of ours (PS3.4 C.4.3)."""
+        try:
+            super()._c_store_scp(req)
+        finally:
+            close_data_of(req)
 
     def _settle(self) -> bool:
         """Act on an A-RELEASE or A-ABORT that has arrived; False where none has."""
@@ -291,4 +301,5 @@ class NodeAssociation(Parties):
         """Ask the peer for the association and wait for its answer."""
         self._started_dul = True
         self.acse.negotiate_association()
+        self.dimse.look_up_again()
         self.was_established = self.is_established

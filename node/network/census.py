@@ -6,8 +6,8 @@ so the limits hold for all processes that were given the file, and a process tha
 its places back in the same moment. Without a file the limits hold for this process.
 
 What the file contains is how many associations each process has, and connections that wait for one,
-so that processes share the work: each has it mapped and writes its number into a field of its own,
-whose place it holds for as long as it lives.
+so that processes share the work: each writes its number into a field of its own, whose place it
+holds for as long as it lives.
 
 Every method may be called from any thread.
 """
@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import mmap
 import os
+import struct
 import threading
+from array import array
 from functools import lru_cache
 from typing import Final
 
@@ -32,8 +33,8 @@ _DIGEST_BYTES: Final = 5
 _FIRST_FIELD: Final = _PEER_BYTES // 2
 #: As many as there may be receivers. A process that finds none takes no part in sharing.
 _FIELDS: Final = 256
-#: Associations and visitors of a process, and one: 0 where the field is nobody's. A native `H`.
-_FIELD_BYTES: Final = 2
+#: Associations and visitors of a process, and one: 0 where the field is nobody's.
+_FIELD: Final = struct.Struct("H")
 #: As many modalities; what a scan leaves does not stay.
 _REMEMBERED_ADDRESSES: Final = 256
 
@@ -51,8 +52,6 @@ class Census:
         #: By address, the places of each association: one in all, one of the peer's.
         self._associations: dict[str, list[tuple[int, int]]] = {}
         self._count = 0
-        #: What is told to others, by field.
-        self._numbers = _numbers_in(places) if places is not None else None
         self._field = self._take_one(_FIRST_FIELD, _FIELDS) if places is not None else None
         self._tell()
 
@@ -98,11 +97,12 @@ class Census:
         """Tell whether another process has less to do; `over` associations of ours have ended."""
         with self._lock:
             mine = self._count - over
-            if self._numbers is None or self._field is None or mine <= 0:
+            if self._places is None or self._field is None or mine <= 0:
                 return False
+            told = array(_FIELD.format, os.pread(self._places, _FIELDS * _FIELD.size, 0))
             return any(
                 0 < number <= mine and field != self._field and not self._is_orphan(field)
-                for field, number in enumerate(self._numbers, _FIRST_FIELD)
+                for field, number in enumerate(told, _FIRST_FIELD)
             )
 
     def leave(self) -> None:
@@ -117,14 +117,15 @@ class Census:
         """Use the file no more, which may be closed now; what still ends here counts for nobody."""
         self.leave()
         with self._lock:
-            self._places = self._numbers = None
+            self._places = None
 
     def _tell(self) -> None:
         self._write(self._count + 1)
 
     def _write(self, number: int) -> None:
-        if self._numbers is not None and self._field is not None:
-            self._numbers[self._field - _FIRST_FIELD] = number
+        if self._places is not None and self._field is not None:
+            at = (self._field - _FIRST_FIELD) * _FIELD.size
+            os.pwrite(self._places, _FIELD.pack(number), at)
 
     def _is_orphan(self, field: int) -> bool:
         """Tell whether the process of a field has died."""
@@ -156,14 +157,6 @@ class Census:
         self._taken.discard(place)
         if self._places is not None:
             fcntl.lockf(self._places, fcntl.LOCK_UN, 1, place)
-
-
-def _numbers_in(places: int) -> memoryview:
-    """Return the fields in memory, where telling a number takes no call of the kernel."""
-    byte_count = _FIELDS * _FIELD_BYTES
-    if os.fstat(places).st_size < byte_count:
-        os.ftruncate(places, byte_count)  # as every process does it: to this size
-    return memoryview(mmap.mmap(places, byte_count)).cast("H")
 
 
 @lru_cache(_REMEMBERED_ADDRESSES)

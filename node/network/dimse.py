@@ -25,11 +25,13 @@ from node.network import command_set
 from node.network.command_set import Command
 from node.network.data_set import Assembly, ReceivedData, TooMuch, in_memory_bytes
 from node.network.indications import DataTransfer, Mailbox
+from node.network.limits import KIB
 from node.network.message_sender import LARGEST_PDU, MessageSender
 from node.network.messages import (
     Message,
     StoreRequest,
     as_pynetdicom,
+    close_data_of,
     primitive_of,
     received_data,
     store_request,
@@ -49,6 +51,9 @@ _PDV_HEADER_BYTES: Final = 6
 _IS_COMMAND: Final = 1
 _IS_LAST: Final = 2
 
+#: After a data set of this size the next request mostly comes with as much, which takes the sender
+#: longer to begin with than waiting awake is worth.
+_LARGE_BYTES: Final = 64 * KIB
 #: A requestor can cancel only what it asked for; pynetdicom keeps as many.
 _MOST_CANCELS: Final = 10
 
@@ -69,6 +74,7 @@ class MessageProvider(MessageSender):
         self._context_id = 0
         self._message: Message | None = None
         self._pattern: Pattern | None = None
+        self._last_was_large = False
 
     @property
     def is_receiving(self) -> bool:
@@ -120,6 +126,8 @@ class MessageProvider(MessageSender):
             context_id, message = self.next_message(seconds, end)
             is_report = isinstance(message, N_EVENT_REPORT) and message.is_valid_request
             if not is_report and not isinstance(message, Refused):
+                if self._assoc.is_acceptor:
+                    close_data_of(message)  # a C-STORE is no answer, and is not served here
                 return context_id, message
             self._assoc._serve_request(message, context_id)
 
@@ -130,9 +138,7 @@ class MessageProvider(MessageSender):
         self._message = None
         self._command.clear()
         while not self.msg_queue.empty():
-            message = self.msg_queue.get()[1]
-            if isinstance(message, StoreRequest) and message.data is not None:
-                message.data.close()
+            close_data_of(self.msg_queue.get()[1])
 
     # -- receiving -----------------------------------------------------------------------------
 
@@ -165,7 +171,7 @@ class MessageProvider(MessageSender):
         if pattern is None or self._message is not None or self._command:
             return False
         room = in_memory_bytes(self._limits, self._assoc.spill)
-        found = reader.take_store(pattern, room, begin_by)
+        found = reader.take_store(pattern, room, begin_by, self._last_was_large)
         if found is None:
             return False
         request, data = found
@@ -251,6 +257,7 @@ class MessageProvider(MessageSender):
     def _store_message(
         self, context_id: int, command: Command, encoded: bytes, assembly: Assembly | None
     ) -> Message:
+        # It must not raise, whatever a peer sends: the command was judged.
         request = store_request(context_id, command, self._assoc._accepted_cx[context_id])
         return Message(context_id, command, encoded, assembly, request)
 
@@ -291,12 +298,14 @@ class MessageProvider(MessageSender):
 
     def _pass_on(self, message: Message, data: ReceivedData | None) -> bool:
         """Pass a message on; False where it cannot be understood."""
-        if message.request is not None:
-            message.request.data = data
+        request = message.request
+        if request is not None:
+            request.data = data
+        self._last_was_large = data is not None and data.nbytes >= _LARGE_BYTES
         try:
             if self._assoc.watched.message_received:
                 self._announce(message)
-            primitive = message.request or primitive_of(message, data)
+            primitive = primitive_of(message, data) if request is None else request
         except Exception as error:  # pynetdicom's setters raise whatever they like
             if data is not None:
                 data.close()

@@ -37,8 +37,12 @@ class MessageSender(DIMSEServiceProvider):
 
     @cached_property
     def maximum_pdu_size(self) -> int:
-        """Return the length of the longest PDU to send; what was negotiated stays."""
+        """Return the length of the longest PDU to send; it stays as it was first looked up."""
         return min(super().maximum_pdu_size or LARGEST_PDU, LARGEST_PDU)
+
+    def look_up_again(self) -> None:
+        """Called when the peer has said what it takes: who asked before was told a default."""
+        self.__dict__.pop("maximum_pdu_size", None)
 
     def send_store_response(
         self, request: C_STORE, context_id: int, status: int, comment: str

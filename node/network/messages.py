@@ -1,7 +1,8 @@
-"""A DIMSE message that is whole, as the object that pynetdicom's services take (PS3.7 section 9).
+"""DIMSE messages, as the objects that pynetdicom's services take (PS3.7 section 9).
 
-A C-STORE request becomes a `StoreRequest`, whose data set stays where it was received: a handler
-of EVT_C_STORE reads it with `received_data(event)`. Responses without a data set are made of
+A C-STORE request becomes a `StoreRequest` as soon as its command set has come. Its data set stays
+where it was received: a handler of EVT_C_STORE reads it with `received_data(event)`. Other messages
+are made when they are whole. Responses without a data set are made of
 their command set directly; everything else is decoded by pynetdicom, whose setters raise what
 they like.
 """
@@ -75,8 +76,8 @@ class Message:
     command: Command
     encoded_command: bytes
     assembly: Assembly | None
-    #: A C-STORE request is made while its data set arrives: the requestor waits for what is done
-    #: after that.
+    #: A C-STORE request is made before its data set has come, where that is still to come: the
+    #: requestor waits for what is done after that.
     request: StoreRequest | None = None
 
 
@@ -101,6 +102,12 @@ def received_data(event: evt.Event) -> ReceivedData:
     data = cast(StoreRequest, event.request).data
     assert data is not None
     return data
+
+
+def close_data_of(message: Any) -> None:
+    """Give back the data set of a C-STORE request that is served by nobody, or was; of no other."""
+    if isinstance(message, StoreRequest) and message.data is not None:
+        message.data.close()
 
 
 def primitive_of(message: Message, data: ReceivedData | None) -> Any:

@@ -61,9 +61,6 @@ _OTHER, _LAST, _FULL, _CLOSED, _LATE, _IDLE = range(6)
 #: Read at most, where it is not known what comes: the rest then goes straight to its place.
 _FIRST_READ_BYTES: Final = 16 * KIB
 _LARGEST_READ_BYTES: Final = 1 * MIB
-#: After a data set of this size the next request is not waited for awake: it mostly comes with as
-#: much, and later than that is worth.
-_LARGE_BYTES: Final = 64 * KIB
 
 
 class Place(Protocol):
@@ -130,7 +127,6 @@ class PDUReader:
         self._buffer = memoryview(memory(_FIRST_READ_BYTES))
         self._start = 0
         self._end = 0
-        self._last_was_large = False
 
     @property
     def has_data(self) -> bool:
@@ -156,10 +152,10 @@ class PDUReader:
         return pdu_type, self._body(length, deadline)
 
     def take_store(
-        self, pattern: Pattern, room: int, begin_by: float | None
+        self, pattern: Pattern, room: int, begin_by: float | None, comes_late: bool = False
     ) -> tuple[Repeated, bytes | None] | None:
         """Take the PDU of a C-STORE-RQ like `pattern`, and its data set if that has come with it
-        and is not longer than `room`.
+        and is not longer than `room`. One that `comes_late` is not waited for awake.
 
         None before anything else, which is left to be read, and where there is no kernel.
         """
@@ -167,7 +163,6 @@ class PDUReader:
             return None
         limits, connection, begun = self._limits, self._connection, time.monotonic()
         alertness = connection.alertness
-        awake_seconds = 0.0 if self._last_was_large else alertness.awake_seconds
         outcome, self._start, self._end, request, data = self._kernel.take_store(
             connection.descriptor,
             self._buffer,
@@ -181,15 +176,14 @@ class PDUReader:
             math.inf if begin_by is None else begin_by - begun,
             limits.pdu_seconds,
             limits.pdu_bytes_per_second,
-            awake_seconds,
+            0.0 if comes_late else alertness.awake_seconds,
         )
-        if not self._last_was_large and not alertness.is_crowded:
+        if not comes_late and not alertness.is_crowded:
             # That of the whole request, which is short mostly.
             alertness.note(time.monotonic() - begun)
         if outcome != _LAST:
             _raise_end(outcome)
             return None
-        self._last_was_large = False
         return request, data
 
     def take_fragments(self, context_id: int, place: Place, idle_seconds: float) -> bool:
@@ -230,7 +224,6 @@ class PDUReader:
                 limits.pdu_bytes_per_second,
             )
         place.fill_to(filled)
-        self._last_was_large = filled >= _LARGE_BYTES
         return outcome
 
     def _take_in_python(

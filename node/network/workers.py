@@ -189,15 +189,18 @@ class Workers:
         self._relief.cancel()
         self._is_watched = True
         try:
+            # One who was served may call again at once. What else happens is not waited for awake:
+            # a peer that says little, again and again, would keep a processor busy.
+            self._attend_once(may_be_awake=True)
             while not self._tasks and not self._stopping:
-                self._attend_once()
+                self._attend_once(may_be_awake=False)
         finally:
             self._is_watched = False
 
-    def _attend_once(self) -> None:
+    def _attend_once(self, may_be_awake: bool) -> None:
         self._alarm = self._duty.next_deadline()
         with self.unlocked:
-            events = self._await_events()
+            events = self._await_events(may_be_awake)
         for descriptor, _ in events:
             if descriptor == self._called:
                 with contextlib.suppress(BlockingIOError):
@@ -209,12 +212,13 @@ class Workers:
         if time.monotonic() >= self._alarm:
             self._duty.attend_to_deadlines()
 
-    def _await_events(self) -> list[tuple[int, int]]:
+    def _await_events(self, may_be_awake: bool) -> list[tuple[int, int]]:
         begun = time.monotonic()
-        if self._alertness.wait(self.epoll.fileno()):
+        if may_be_awake and self._alertness.wait(self.epoll.fileno()):
             return self.epoll.poll(0, _MOST_EVENTS)
         events = self.epoll.poll(_seconds_until(self._alarm), _MOST_EVENTS)
-        self._alertness.note(time.monotonic() - begun)
+        if may_be_awake:
+            self._alertness.note(time.monotonic() - begun)
         return events
 
     def _wait_in_reserve(self, seconds: float) -> None:

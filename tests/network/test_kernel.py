@@ -555,24 +555,20 @@ def test_a_request_like_the_last_is_waited_for_awake_where_that_is_wanted(
     assert (used > 0.01) == (awake_seconds > 0)
 
 
-@pytest.mark.parametrize(("byte_count", "is_awake"), [(60_000, True), (70_000, False)])
-def test_after_a_large_data_set_the_next_request_is_not_waited_for_awake(
-    byte_count: int, is_awake: bool, monkeypatch: pytest.MonkeyPatch
+def test_a_request_that_comes_late_is_not_waited_for_awake_nor_learnt_from(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Alertness, "awake_seconds", 2.0)
     noted: list[float] = []
     with reader(KERNEL) as (it, peer):
         it._connection.alertness.note = noted.append  # type: ignore[method-assign]
-        peer.sendall(p_data(REQUEST))
-        assert it.take_store(pattern(), 0, time.monotonic() + 5) == (ASKED, None)
-        peer.sendall(fragments(byte_count, 900, 2))
-        assert it.take_fragments(CONTEXT, Memory(100_000), 5)
-        for awake, notes in ((is_awake, 1 + is_awake), (True, 2 + is_awake)):
+        for comes_late in (True, False):
             threading.Timer(0.2, peer.sendall, [p_data(REQUEST)]).start()
             used = time.thread_time()
-            assert it.take_store(pattern(), 0, time.monotonic() + 5) == (ASKED, None)
-            assert (time.thread_time() - used > 0.01) == awake
-            assert len(noted) == notes
+            found = it.take_store(pattern(), 0, time.monotonic() + 5, comes_late)
+            assert found == (ASKED, None)
+            assert (time.thread_time() - used > 0.01) != comes_late
+            assert len(noted) == 1 - comes_late
 
 
 def test_it_is_learnt_how_long_a_request_like_the_last_was_waited_for() -> None:

@@ -34,8 +34,10 @@ from node.errors import PeerUnreachable
 from node.network.arena import BLOCK_BYTES, Pool
 from node.network.data_set import Assembly
 from node.network.dimse import received_data
+from node.network.kernel import KERNEL
 from node.network.limits import KIB, MIB, Limits
 from node.network.message_sender import MessageSender
+from node.network.pdu_reader import PDUReader
 from node.network.requestor import associate
 from node.network.sending import (
     AssociationEnded,
@@ -95,6 +97,30 @@ def serve(tmp_path: Path):
     for server in servers:
         server.shutdown()
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".part"]
+
+
+@pytest.mark.skipif(KERNEL is None, reason="the C extension was not built")
+def test_after_a_large_data_set_the_next_request_comes_late(serve, monkeypatch) -> None:
+    expected = []
+    take_store = PDUReader.take_store
+
+    def noted(self, pattern, room, begin_by, comes_late):
+        expected.append(comes_late)
+        return take_store(self, pattern, room, begin_by, comes_late)
+
+    monkeypatch.setattr(PDUReader, "take_store", noted)
+    server = serve(lambda event: 0x0000, Limits(memory_bytes=100_000, close_seconds=0.2))
+    sizes = [10, 65_534, 65_536, 10, 100_010, 66_000, 10]
+    with RawPeer(server.address) as peer:
+        peer.send([associate_rq()])
+        assert peer.receive() == "A-ASSOCIATE-AC"
+        for size in sizes:
+            peer.send([message(1, store_rq(), bytes(size))])
+            assert peer.receive() == "RSP 0000"
+        peer.send([RELEASE_RQ])
+        assert peer.receive() == "A-RELEASE-RP"
+    # Not for the first request, which there is none to compare with; one for the release.
+    assert expected == [size >= 65_536 for size in sizes]
 
 
 def reach(address, **options):

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
+import struct
 import threading
 from pathlib import Path
 
 import pytest
 from network.peers import free_port, need, run, storescp, wait_until
 from network.raw_peer import (
+    CT_IMAGE_STORAGE,
     RELEASE_RQ,
     RawPeer,
     associate_rq,
     command_set,
+    context,
     echo_rq,
+    item,
     message,
     status,
+    store_rq,
+    ui,
     us,
+    user_information,
 )
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -304,6 +311,111 @@ def test_get_sends_instances_back(serve, requestor) -> None:
     assert len(stored) == 2
     assert stored[0] > 30_000
     assoc.release()
+
+
+def test_a_store_in_the_middle_of_a_get_leaves_nothing_behind(serve, tmp_path: Path) -> None:
+    """A peer that sends a large instance where it is to answer one."""
+
+    def get(event):
+        yield 1
+        yield 0xFF00, dcmread(CT)
+
+    supported = build_context(CTImageStorage, ImplicitVRLittleEndian)
+    supported.scu_role, supported.scp_role = True, True
+    server = serve(
+        [(evt.EVT_C_GET, get), (evt.EVT_C_STORE, lambda event: 0x0000)],
+        [build_context(GET, ImplicitVRLittleEndian), supported],
+        limits=Limits(memory_bytes=20_000, close_seconds=0.2, refuse_seconds=0.2),
+        spill=tmp_path,
+    )
+    role = item(0x54, struct.pack(">H", len(CT_IMAGE_STORAGE)) + CT_IMAGE_STORAGE + b"\1\1")
+    asked = command_set(
+        ui(2, GET.encode()), us(0x100, 0x10), us(0x110, 1), us(0x700, 0), us(0x800, 1)
+    )
+    with RawPeer(server.address) as peer:
+        contexts = context(1), context(3, [GET.encode()])
+        peer.send([associate_rq(*contexts, user=user_information(0, role))])
+        assert peer.receive() == "A-ASSOCIATE-AC"
+        peer.send([message(3, asked, struct.pack("<HHI", 8, 0x52, 6) + b"STUDY ")])
+        peer.send([message(1, store_rq(), bytes(30_000))])
+        while peer.sock.recv(1 << 16):
+            pass
+    wait_until(lambda: server.active == 0, "association ended")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_get_has_brought_is_given_back(serve) -> None:
+    def get(event):
+        yield 1
+        yield 0xFF00, dcmread(CT)
+
+    brought = []
+
+    def store(event: evt.Event) -> int:
+        brought.append(received_data(event))
+        assert brought[0].buffer
+        return 0x0000
+
+    context = build_context(CTImageStorage, ExplicitVRLittleEndian)
+    supported = build_context(CTImageStorage, ExplicitVRLittleEndian)
+    supported.scu_role, supported.scp_role = False, True
+    server = serve([(evt.EVT_C_GET, get)], [build_context(GET), supported])
+    role = build_role(CTImageStorage, scp_role=True)
+    assoc = ours(
+        server,
+        build_context(GET),
+        context,
+        handlers=[(evt.EVT_C_STORE, store)],
+        extended_negotiation=[role],
+    )
+    assert [status.Status for status, _ in assoc.send_c_get(_identifier(), GET)][-1] == 0x0000
+    with pytest.raises(AssertionError, match="closed"):
+        assert brought[0].buffer
+    assoc.release()
+
+
+def test_an_event_of_a_store_has_all_that_pynetdicoms_has(serve) -> None:
+    seen = []
+
+    def store(event: evt.Event) -> int:
+        attributes = {"request": event.request, "context": event.context}
+        seen.append((vars(event), vars(evt.Event(event.assoc, evt.EVT_C_STORE, attributes))))
+        return 0x0000
+
+    server = serve(
+        [(evt.EVT_C_STORE, store)], [build_context(CTImageStorage, ExplicitVRLittleEndian)]
+    )
+    assoc = ours(server, build_context(CTImageStorage, ExplicitVRLittleEndian))
+    assert assoc.send_c_store(CT).Status == 0x0000
+    assoc.release()
+    [(mine, parents)] = seen
+    assert mine.pop("timestamp") <= parents.pop("timestamp")
+    assert mine == parents
+
+
+def test_the_longest_pdu_is_what_was_negotiated_whoever_asked_before(serve) -> None:
+    limits = Limits(max_pdu=4096, close_seconds=0.2)
+    early = []
+    storage = build_context(CTImageStorage, ExplicitVRLittleEndian)
+    server = serve(
+        [(evt.EVT_CONN_OPEN, lambda event: early.append(event.assoc.dimse.maximum_pdu_size))],
+        [storage, build_context(Verification)],
+        limits=limits,
+    )
+    asks = (evt.EVT_ACSE_SENT, lambda event: early.append(event.assoc.dimse.maximum_pdu_size))
+    assoc = ours(server, storage, handlers=[asks])
+    assert assoc.dimse.maximum_pdu_size == 4096
+    assoc.release()
+    for maximum in (5000, 6000, 6000):
+        with RawPeer(server.address) as peer:
+            peer.send([associate_rq(user=user_information(maximum))])
+            assert peer.receive() == "A-ASSOCIATE-AC"
+            [running] = server.active_associations
+            assert running.dimse.maximum_pdu_size == maximum
+            peer.send([RELEASE_RQ])
+            assert peer.receive() == "A-RELEASE-RP"
+        wait_until(lambda: server.active == 0, "association ended")
+    assert len(early) > 4
 
 
 @BOTH_REQUESTORS

@@ -16,6 +16,7 @@ import pytest
 from network.peers import wait_until
 
 from node.network import relief, workers
+from node.network.alertness import AWAKE_SECONDS
 from node.network.relief import Relief
 from node.network.workers import Workers
 
@@ -73,6 +74,48 @@ class Duty:
 
     def end(self) -> None:
         self.ends += 1
+
+
+class Watchman(Duty):
+    """Looks at what comes, and has a task only of a `?`."""
+
+    def attend(self, descriptor: int) -> None:
+        for said in os.read(self.reader, 1000):
+            self.calls += 1
+            if said == ord("?"):
+                self.workers.make_ready()
+                self.workers.put(lambda: None)
+
+
+def test_only_who_comes_back_from_a_task_waits_awake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no task, a byte of a request and then another, must not keep a processor busy."""
+    waits = []
+    monkeypatch.setattr(workers.Alertness, "wait", lambda self, descriptor: waits.append(1))
+    watchman = Watchman()
+    watchman.workers.start()
+    try:
+        for number in range(5):
+            os.write(watchman.writer, b"!")
+            wait_until(lambda: watchman.calls == number + 1, "looked at")  # noqa: B023
+        assert len(waits) == 1
+        os.write(watchman.writer, b"?")
+        wait_until(lambda: len(waits) == 2, "back from a task")
+        for number in range(5):
+            os.write(watchman.writer, b"!")
+            wait_until(lambda: watchman.calls == number + 7, "looked at")  # noqa: B023
+        assert len(waits) == 2
+    finally:
+        watchman.workers.stop()
+        assert watchman.workers.ended.wait(5)
+
+
+def test_a_door_stays_awake_for_longer_than_an_association() -> None:
+    one = Duty()
+    for _ in range(10):
+        one.workers._alertness.note(2 * AWAKE_SECONDS)
+    expected = one.workers._alertness._can_be_awake
+    assert (one.workers._alertness.awake_seconds > 2 * AWAKE_SECONDS) == expected
+    one.workers.stop()
 
 
 @pytest.fixture
