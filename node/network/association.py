@@ -205,7 +205,7 @@ class NodeAssociation(Parties):
         if rejection is None:
             evt.trigger(self, evt.EVT_REQUESTED, {})
             if not self.is_aborted and not self.is_rejected:
-                self.dimse.look_up_again()
+                self.dimse.forget_maximum_pdu_size()
                 self.acse._negotiate_as_acceptor()
         else:
             self.acse.send_reject(*rejection)
@@ -301,5 +301,5 @@ class NodeAssociation(Parties):
         """Ask the peer for the association and wait for its answer."""
         self._started_dul = True
         self.acse.negotiate_association()
-        self.dimse.look_up_again()
+        self.dimse.forget_maximum_pdu_size()
         self.was_established = self.is_established

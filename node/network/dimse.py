@@ -267,13 +267,13 @@ class MessageProvider(MessageSender):
         if command["CommandDataSetType"] == command_set.NO_DATA_SET:
             return self._complete(Message(context_id, command, encoded, None), refusal)
         assembly = self._assembly_for(command)
+        message = Message(context_id, command, encoded, assembly)
         if refusal is not None:
             assembly.refuse(refusal)
         elif command["CommandField"] == command_set.C_STORE_RQ:
             self._pattern = pattern_of(context_id, encoded, command)
-            self._message = self._store_message(context_id, command, encoded, assembly)
-            return True
-        self._message = Message(context_id, command, encoded, assembly)
+            message = self._store_message(context_id, command, encoded, assembly)
+        self._message = message
         return True
 
     def _assembly_for(self, command: Command) -> Assembly:

@@ -40,7 +40,7 @@ class MessageSender(DIMSEServiceProvider):
         """Return the length of the longest PDU to send; it stays as it was first looked up."""
         return min(super().maximum_pdu_size or LARGEST_PDU, LARGEST_PDU)
 
-    def look_up_again(self) -> None:
+    def forget_maximum_pdu_size(self) -> None:
         """Called when the peer has said what it takes: who asked before was told a default."""
         self.__dict__.pop("maximum_pdu_size", None)
 

@@ -2,9 +2,8 @@
 
 A C-STORE request becomes a `StoreRequest` as soon as its command set has come. Its data set stays
 where it was received: a handler of EVT_C_STORE reads it with `received_data(event)`. Other messages
-are made when they are whole. Responses without a data set are made of
-their command set directly; everything else is decoded by pynetdicom, whose setters raise what
-they like.
+are made when they are whole: responses without a data set of their command set directly, everything
+else is decoded by pynetdicom, whose setters raise what they like.
 """
 
 from __future__ import annotations
