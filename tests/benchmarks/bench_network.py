@@ -1,16 +1,18 @@
 """Receiving and sending compared with DCMTK, in one run, as ratios: `python bench_network.py`.
 
-Every figure is the median of five, ours and DCMTK's in turn; above 1 we are faster or cheaper. The
-sender is the same for both receivers and does nothing but send bytes it made before; both have
-received a few instances when it begins, or had a few associations, as a receiver that runs for
-months has. DCMTK's programs run with TCP_NODELAY=1, without which they wait 40 ms an instance.
-Where several associations are open at a time, storescp forks for each and we are as many processes
-on one socket as there are cores, as the node is; a second line tells what one process does, for
-information. Receivers write to the same folder (`--folder`), whose files are removed only at the
-end: ext4 looks long for an inode where many were freed just before, and it is chance whom that
-meets. (For the same reason a folder is best in which nothing was removed for five minutes.) The
-second ratio is that of the processor time of what is measured, receiver or sender, which other work
-on the machine changes less.
+Every figure is the median of five; above 1 we are faster or cheaper. All that are compared run all
+the while, and each of the five is the sum of some turns, in which they come one after the other in
+random order: what else the machine does meets all of them. In brackets are the least and the
+greatest of the five ratios. The sender is the same for both receivers and does nothing but send
+bytes it made before; both have received a few instances when it begins, or had a few associations,
+as a receiver that runs for months has. DCMTK's programs run with TCP_NODELAY=1, without which they
+wait 40 ms an instance. Where several associations are open at a time, storescp forks for each and
+we are as many processes on one socket as there are cores, as the node is; a second line tells what
+one process does, for information. What receivers have written is put aside after each turn and
+removed only at the end: ext4 looks long for an inode where many were freed just before, and it is
+chance whom that meets. (For the same reason a `--folder` is best in which nothing was removed for
+five minutes.) The second ratio is that of the processor time of what is measured, receiver or
+sender, which other work on the machine changes less.
 
     --only NAME     one group: receive, send, short, idle, memory, large
     --repeat N      instead of five
@@ -24,6 +26,7 @@ import ctypes
 import gc
 import itertools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -34,8 +37,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
@@ -55,6 +62,13 @@ from network.raw_peer import (  # noqa: E402
 KB, MB = 1000, 1_000_000
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 IMPLICIT_VR_LE = "1.2.840.10008.1.2"
+#: Status (0000,0900) of a C-STORE-RSP, Implicit VR LE (PS3.7 9.3.1.2).
+SUCCESS = bytes.fromhex("0000 0009 02000000 0000")
+#: How often each is measured for one figure.
+TURNS = 3
+
+#: Wall and processor seconds.
+Cost: TypeAlias = tuple[float, float]
 
 
 # -- receivers -----------------------------------------------------------------------------------
@@ -230,13 +244,14 @@ def warm(path: Path, byte_count: int) -> None:
         file.truncate(0)
 
 
-def await_pdu(sock: socket.socket, buffer: bytearray) -> None:
-    """Read one PDU; DCMTK sends it in pieces."""
+def await_success(sock: socket.socket, buffer: bytearray) -> None:
+    """Read a C-STORE-RSP, one PDU; DCMTK sends it in pieces."""
     received = sock.recv_into(buffer)
     while received < 6 or received < 6 + int.from_bytes(buffer[2:6], "big"):
         more = sock.recv_into(memoryview(buffer)[received:])
         assert more, "the receiver closed"
         received += more
+    assert SUCCESS in buffer[:received], "the receiver did not take it"
 
 
 def send_all(address: tuple[str, int], batches: list[list[list[bytes]]]) -> float:
@@ -251,116 +266,143 @@ def send_all(address: tuple[str, int], batches: list[list[list[bytes]]]) -> floa
         for parts in batch:
             for part in parts:
                 peer.sock.sendall(part)
-            await_pdu(peer.sock, answer)
+            await_success(peer.sock, answer)
         peer.sock.sendall(RELEASE_RQ)
         peer.receive()
 
-    threads = [
-        threading.Thread(target=work, args=pair) for pair in zip(peers, batches, strict=True)
-    ]
-    begun = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    seconds = time.perf_counter() - begun
+    seconds = all_at_a_time(work, peers, batches)
     for peer in peers:
         peer.sock.close()
     return seconds
 
 
+def all_at_a_time(work: Callable[..., None], *arguments: Sequence[Any]) -> float:
+    """Call `work` with the first of each, the second of each and so on; return the seconds."""
+    with ThreadPoolExecutor(len(arguments[0])) as pool:
+        begun = time.perf_counter()
+        deque(pool.map(work, *arguments), maxlen=0)
+        return time.perf_counter() - begun
+
+
 # -- the groups ----------------------------------------------------------------------------------
 
 
-def compare(
-    name: str,
-    measure: Callable[[str], tuple[float, float]],
-    repeat: int,
-    others: tuple[str, ...] = (),
-) -> None:
-    """Print the medians of `measure`, wall and processor seconds, and their ratios to DCMTK's."""
-    figures: dict[str, list[tuple[float, float]]] = {"ours": [], "dcmtk": []}
-    figures |= {who: [] for who in others}
+def compare(name: str, measures: Mapping[str, Callable[[], Cost]], repeat: int) -> None:
+    """Print the medians of what ours, dcmtk and others cost, and their ratios to DCMTK's."""
+    names = list(measures)
+    figures: dict[str, list[Cost]] = {who: [] for who in names}
     for _ in range(repeat):
-        for who, values in figures.items():
-            values.append(measure(who))
+        turns: dict[str, list[Cost]] = {who: [] for who in names}
+        for _ in range(TURNS):
+            for who in random.sample(names, len(names)):
+                turns[who].append(measures[who]())
+        for who in names:
+            seconds, used = zip(*turns[who], strict=True)
+            figures[who].append((sum(seconds) / TURNS, sum(used) / TURNS))
     medians = {
-        who: [statistics.median(column) for column in zip(*values, strict=True)]
-        for who, values in figures.items()
+        who: [statistics.median(column) for column in zip(*costs, strict=True)]
+        for who, costs in figures.items()
     }
     wall, processor = medians["dcmtk"]
-    for who in ("ours", *others):
+    for who in names:
+        if who == "dcmtk":
+            continue
         mine = medians[who]
+        ratios = [
+            theirs / ours
+            for (ours, _), (theirs, _) in zip(figures[who], figures["dcmtk"], strict=True)
+        ]
         print(
             f"{name if who == 'ours' else '  ' + who:58} ours {mine[0]:8.3f} s  "
-            f"dcmtk {wall:8.3f} s  {wall / mine[0]:5.2f} x  processor {processor / mine[1]:5.2f} x",
+            f"dcmtk {wall:8.3f} s  {wall / mine[0]:5.2f} x ({min(ratios):.2f} to {max(ratios):.2f})"
+            f"  processor {processor / mine[1]:5.2f} x",
             flush=True,
         )
 
 
 def bench_receive(folder: Path, repeat: int) -> None:
     """Receive and drop, receive and write."""
-    sizes = [("512 kB", 512 * KB, 400), ("9 kB", 9 * KB, 8000), ("1 GB", 1000 * MB, 1)]
+    sizes = [("512 kB", 512 * KB, 200), ("9 kB", 9 * KB, 3000), ("1 GB", 1000 * MB, 1)]
     for write, pdu, associations in itertools.product((False, True), (16384, 131072), (1, 8)):
         for label, byte_count, count in sizes:
             if associations > 1 and count == 1:
                 continue
-            each = count // associations if count > 1 else 1
-            batches = [messages(byte_count, pdu, each, n) for n in range(associations)]
-            first = [
-                messages(min(byte_count, 512 * KB), pdu, 4, 100 + n) for n in range(associations)
-            ]
-            many = associations > 1
-
-            def measure(
-                who: str,
-                pdu: int = pdu,
-                write: bool = write,
-                many: bool = many,
-                first: list[list[list[bytes]]] = first,
-                nbytes: int = byte_count * count if write else 0,
-                batches: list[list[list[bytes]]] = batches,
-            ) -> tuple[float, float]:
-                target = Path(tempfile.mkdtemp(dir=folder))
-                with RECEIVERS[who](target, pdu, write, many) as (host, port, process):
-                    send_all((host, port), first)
-                    warm(folder / "warm", nbytes)
-                    before = processor_seconds(process)
-                    seconds = send_all((host, port), batches)
-                    used = processor_seconds(process) - before
-                for path in target.iterdir():
-                    os.truncate(path, 0)
-                return seconds, used
-
             name = (
                 f"receive and {'write' if write else 'drop'}, {label}, PDU {pdu}, "
                 f"{associations} assoc."
             )
-            if many:
+            names = ["ours", "dcmtk"]
+            if associations > 1:
                 name += f" to {os.cpu_count()} proc."
-            compare(name, measure, repeat, ("one process of ours",) if many else ())
+                names.append("one process of ours")
+            each = max(1, count // associations)
+            batches = [messages(byte_count, pdu, each, n) for n in range(associations)]
+            with contextlib.ExitStack() as running:
+                measures = {
+                    who: running.enter_context(
+                        receiver(who, Path(tempfile.mkdtemp(dir=folder)), pdu, write, batches)
+                    )
+                    for who in names
+                }
+                compare(name, measures, repeat)
+
+
+@contextlib.contextmanager
+def receiver(
+    who: str, target: Path, pdu: int, write: bool, batches: list[list[list[bytes]]]
+) -> Iterator[Callable[[], Cost]]:
+    """Run a receiver; yields what sends it the batches, all at a time, and returns their cost."""
+    aside, numbers = Path(tempfile.mkdtemp(dir=target.parent)), itertools.count()
+    byte_count = sum(len(part) for batch in batches for message in batch for part in message)
+
+    def put_aside() -> None:
+        for path in target.iterdir():
+            os.truncate(path, 0)
+            path.rename(aside / str(next(numbers)))
+
+    with RECEIVERS[who](target, pdu, write, len(batches) > 1) as (host, port, process):
+
+        def measure() -> Cost:
+            if write:
+                warm(target.parent / "warm", byte_count)
+            before = processor_seconds(process)
+            seconds = send_all((host, port), batches)
+            used = processor_seconds(process) - before
+            put_aside()
+            return seconds, used
+
+        small = [messages(9 * KB, pdu, 4, 100 + number) for number in range(len(batches))]
+        send_all((host, port), small)
+        put_aside()
+        yield measure
 
 
 def bench_send(folder: Path, repeat: int) -> None:
-    """Send files to storescp."""
+    """Send files to one storescp, which drops them."""
     sizes = [("512 kB", 512 * KB, 400), ("9 kB", 9 * KB, 2000), ("1 GB", 1000 * MB, 1)]
     for (label, byte_count, count), pdu in itertools.product(sizes, (16384, 131072)):
         source = Path(tempfile.mkdtemp(dir=folder))
         paths = [_part10(source / str(number), byte_count, number) for number in range(count)]
-
-        def measure(
-            who: str, paths: list[tuple[Path, str, int]] = paths, pdu: int = pdu
-        ) -> tuple[float, float]:
-            with dcmtk(folder, pdu, False, False) as (host, port, _):
-                send = _send_ours if who == "ours" else _send_dcmtk
-                before = os.times()
-                seconds = send((host, port), paths)
-                now = os.times()
-                # All but the wall clock; dcmsend is a child.
-                return seconds, sum(now[:4]) - sum(before[:4])
-
-        compare(f"send, {label}, {count} files, PDU {pdu}", measure, repeat)
+        with dcmtk(folder, pdu, False, False) as (host, port, _):
+            measures = {
+                "ours": partial(_cost_of, _send_ours, (host, port), paths),
+                "dcmtk": partial(_cost_of, _send_dcmtk, (host, port), paths),
+            }
+            measures["ours"]()
+            compare(f"send, {label}, {count} files, PDU {pdu}", measures, repeat)
         shutil.rmtree(source)
+
+
+def _cost_of(
+    send: Callable[[tuple[str, int], list[tuple[Path, str, int]]], float],
+    address: tuple[str, int],
+    paths: list[tuple[Path, str, int]],
+) -> Cost:
+    before = os.times()
+    seconds = send(address, paths)
+    now = os.times()
+    # All but the wall clock; dcmsend is a child.
+    return seconds, sum(now[:4]) - sum(before[:4])
 
 
 def _part10(path: Path, byte_count: int, number: int) -> tuple[Path, str, int]:
@@ -427,24 +469,25 @@ def bench_short(folder: Path, repeat: int) -> None:
                 peer.sock.sendall(RELEASE_RQ)
                 assert peer.receive() == "A-RELEASE-RP"
 
+    def measure(receiver: tuple[str, int, int], clients: int) -> Cost:
+        host, port, process = receiver
+        before = processor_seconds(process)
+        seconds = all_at_a_time(one, [(host, port)] * clients, [400 // clients] * clients)
+        return seconds, processor_seconds(process) - before
+
     for clients in (1, 4):
-
-        def measure(who: str, clients: int = clients) -> tuple[float, float]:
-            with RECEIVERS[who](folder, 16384, False, clients > 1) as (host, port, process):
-                one((host, port), 40)
-                before, begun = processor_seconds(process), time.perf_counter()
-                threads = [
-                    threading.Thread(target=one, args=((host, port), 400 // clients))
-                    for _ in range(clients)
-                ]
-                for thread in threads:
-                    thread.start()
-                for thread in threads:
-                    thread.join()
-                seconds = time.perf_counter() - begun
-                return seconds, processor_seconds(process) - before
-
-        compare(f"400 short associations, {clients} at a time", measure, repeat)
+        with contextlib.ExitStack() as running:
+            measures = {
+                who: partial(
+                    measure,
+                    running.enter_context(RECEIVERS[who](folder, 16384, False, clients > 1)),
+                    clients,
+                )
+                for who in ("ours", "dcmtk")
+            }
+            for once in measures.values():
+                once()
+            compare(f"400 short associations, {clients} at a time", measures, repeat)
 
 
 def _cpu_seconds(process: int) -> float:
