@@ -63,9 +63,8 @@ class NodeAssociation(Parties):
         limits: Limits,
         spill: Path | None = None,
         prototype: Prototype | None = None,
-        client_address: tuple[Any, ...] = (),
     ) -> None:
-        super().__init__(prototype, client_address)
+        super().__init__(prototype)
         #: Names the association in log and audit.
         self.code = f"{random.getrandbits(24):06x}"
         #: Why the TLS handshake failed, where it did: whoever listens to EVT_CONN_CLOSE tells.
@@ -114,9 +113,14 @@ class NodeAssociation(Parties):
         self._handlers, self.watched = _DEFAULT_HANDLERS, _NOT_WATCHED
         self._kill = self._started_dul = False
         self._reactor_checkpoint = ALREADY
+        self._network_timeout = self.limits.send_seconds
+        self.note_timeouts()
+
+    def note_timeouts(self) -> None:
+        """Have the timeouts that the application entity has now."""
+        ae = self._ae
         self._acse_timeout, self._dimse_timeout = ae._acse_timeout, ae._dimse_timeout
         self.connection_timeout = ae._connection_timeout
-        self._network_timeout = self.limits.send_seconds
 
     def __repr__(self) -> str:
         return f"<association with {self.peer_name}>"

@@ -1,5 +1,6 @@
-"""What makes an association of a connection that asked for one, as pynetdicom's servers call it.
+"""What gives an association to a connection that asked for one, as pynetdicom's servers call it.
 
+It was made before, as a rule: making it takes longer than reading the request and answering it.
 What is raised goes on to whoever keeps the door.
 """
 
@@ -21,27 +22,28 @@ THREAD_NAME = "association "
 
 
 class AssociationHandler(RequestHandler):
-    """Makes an association of a connection, without copying 170 presentation contexts."""
+    """Gives an association to a connection, without copying 170 presentation contexts."""
 
     server: Server
     assoc: NodeAssociation
 
     def handle(self) -> None:
-        """Make the association; whoever let it in runs it."""
+        """Give an association the connection; whoever let it in runs it."""
         server = self.server
-        self.assoc = assoc = NodeAssociation(
-            self.ae,
-            MODE_ACCEPTOR,
-            server.limits,
-            server.spill,
-            server.prototype,
-            self.client_address,
-        )
-        assoc._server = server
-        assoc.on_end = server.association_ended
-        assoc.see_off = server.see_off
-        # What its thread logs is known by it.
-        assoc.name = f"{THREAD_NAME}{assoc.code}"
+        self.assoc = assoc = server.next_association()
+        assoc.note_timeouts()
+        assoc.client_address = self.client_address
         assoc.tls = server.ssl_context
         assoc.set_socket(Connection(assoc, self.request, alertness=server.prototype.alertness))
         assoc.share(server.handlers, server.watched)
+
+
+def association_of(server: Server) -> NodeAssociation:
+    """Return an association that nobody has asked for yet."""
+    assoc = NodeAssociation(server.ae, MODE_ACCEPTOR, server.limits, server.spill, server.prototype)
+    assoc._server = server
+    assoc.on_end = server.association_ended
+    assoc.see_off = server.see_off
+    # What its thread logs is known by it.
+    assoc.name = f"{THREAD_NAME}{assoc.code}"
+    return assoc

@@ -53,6 +53,9 @@ class Host(Protocol):
     def admit(self, sock: socket.socket, address: Any) -> Task | bytes:
         """Take a connection over and return its association's task, or what turns it away."""
 
+    def prepare(self) -> None:
+        """Do what can be done before somebody asks to be admitted."""
+
     def visitor_came(self) -> None:
         """Count one more who waits at the door."""
 
@@ -142,6 +145,13 @@ class Doorman:
         self._workers.call()
 
     # -- what the threads do here --------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Let the host be ready for the next one, if it can be: who asks will be told."""
+        try:
+            self._host.prepare()
+        except Exception:
+            LOGGER.debug("nothing is prepared", exc_info=True)
 
     def next_deadline(self) -> float:
         """Return when somebody or something at the door has waited long enough."""

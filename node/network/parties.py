@@ -28,9 +28,9 @@ class Parties(WatchedAssociation):
     _ae: AE
 
     # The parent's initialiser is not called: see `NodeAssociation`.
-    def __init__(self, prototype: Prototype | None, client_address: tuple[Any, ...]) -> None:
+    def __init__(self, prototype: Prototype | None) -> None:
         #: From where the connection came, of a peer that has connected to us.
-        self.client_address = client_address
+        self.client_address: tuple[Any, ...] = ()
         self.answers = None if prototype is None else prototype.answers
         self.judged: JudgedRequest | None = None
         #: What was answered, where it was answered before.

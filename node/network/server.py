@@ -32,7 +32,7 @@ from pynetdicom.transport import AssociationServer
 from node.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.errors import CannotWrite
 from node.network.association import NodeAssociation
-from node.network.association_handler import AssociationHandler
+from node.network.association_handler import AssociationHandler, association_of
 from node.network.census import Census
 from node.network.doorman import LOCAL_LIMIT_EXCEEDED, TEMPORARY_CONGESTION, Doorman
 from node.network.limits import Limits
@@ -75,6 +75,8 @@ class Server(AssociationServer):
         self._all_ended = threading.Condition(self._lock)
         self._running: set[NodeAssociation] = set()
         self._draining = False
+        #: An association that nobody has asked for yet; changed with the door's lock held.
+        self._next: NodeAssociation | None = None
         super().__init__(
             ae, address, ae_title, contexts, ssl_context, evt_handlers, request_handler
         )
@@ -187,6 +189,16 @@ class Server(AssociationServer):
     def others_have_fewer(self) -> bool:
         """Tell whether another process on the same socket has less to do."""
         return self._census.others_have_fewer(self.over if self._running else 0)
+
+    def prepare(self) -> None:
+        """Make the next association while nobody waits for it."""
+        if self._next is None:
+            self._next = association_of(self)
+
+    def next_association(self) -> NodeAssociation:
+        """Return an association that is nobody's yet."""
+        assoc, self._next = self._next, None
+        return assoc or association_of(self)
 
     def admit(self, sock: socket.socket, address: Any) -> Task | bytes:
         """Make an association of `sock` and return its task, or the PDU that rejects it."""

@@ -59,6 +59,9 @@ class Duty(Protocol):
     def attend_to_call(self) -> None:
         """Look at what was changed by another thread."""
 
+    def prepare(self) -> None:
+        """Get ready: a thread begins to keep watch."""
+
     def next_deadline(self) -> float:
         """Return when something is to be done even if nothing happens, on the monotonic clock."""
 
@@ -189,6 +192,7 @@ class Workers:
         self._relief.cancel()
         self._is_watched = True
         try:
+            self._duty.prepare()
             # One who was served may call again at once. What else happens is not waited for awake:
             # a peer that says little, again and again, would keep a processor busy.
             self._attend_once(may_be_awake=True)

@@ -39,6 +39,8 @@ from pynetdicom.sop_class import CTImageStorage, Verification
 from node.errors import PeerUnreachable
 from node.network import entrance
 from node.network.alertness import Alertness
+from node.network.association import NodeAssociation
+from node.network.association_handler import association_of
 from node.network.dimse import received_data
 from node.network.kernel import KERNEL
 from node.network.limits import Limits
@@ -435,6 +437,37 @@ def test_a_handler_may_ask_the_server_and_end_it(serve) -> None:
         assert asked == [(0, 1)]
         assert peer.until_closed() < 10
     assert not server.is_serving
+
+
+def test_what_is_changed_after_an_association_was_made_counts_for_who_gets_it(serve) -> None:
+    server = serve()
+    wait_until(lambda: server._next is not None, "made before somebody asks")
+    made, asked = server._next, []
+    server.ae.acse_timeout = 7
+    server.bind(evt.EVT_C_ECHO, lambda event: asked.append(event.assoc) or 0x0000)
+    echo_works(server)
+    assert asked == [made]
+    assert made.acse_timeout == 7
+    wait_until(lambda: server._next not in (None, made), "the next one is made")
+
+
+def test_an_association_that_cannot_be_made_before_is_made_when_it_is_asked_for(
+    serve, monkeypatch
+) -> None:
+    tried = []
+
+    def one_fails(server: Server) -> NodeAssociation:
+        tried.append(server)
+        if len(tried) == 1:
+            raise MemoryError
+        return association_of(server)
+
+    monkeypatch.setattr("node.network.server.association_of", one_fails)
+    server = serve()
+    wait_until(lambda: tried, "tried")
+    assert server._next is None
+    echo_works(server)
+    assert server.is_serving
 
 
 def test_an_association_that_fails_at_its_end_gives_its_place_back(serve, monkeypatch) -> None:

@@ -44,7 +44,7 @@ class Duty:
         self.go_on = threading.Event()
         self.deadline = math.inf
         self.threads: set[int] = set()
-        self.calls = self.begun = self.done = self.deadlines = self.ends = 0
+        self.calls = self.begun = self.done = self.deadlines = self.ends = self.prepared = 0
 
     def give(self, count: int = 1) -> None:
         os.write(self.writer, b"!" * count)
@@ -63,6 +63,9 @@ class Duty:
 
     def attend_to_call(self) -> None:
         self.calls += 1
+
+    def prepare(self) -> None:
+        self.prepared += 1
 
     def next_deadline(self) -> float:
         return self.deadline
@@ -97,13 +100,13 @@ def test_only_who_comes_back_from_a_task_waits_awake(monkeypatch: pytest.MonkeyP
         for number in range(5):
             os.write(watchman.writer, b"!")
             wait_until(lambda: watchman.calls == number + 1, "looked at")  # noqa: B023
-        assert len(waits) == 1
+        assert len(waits) == watchman.prepared == 1
         os.write(watchman.writer, b"?")
         wait_until(lambda: len(waits) == 2, "back from a task")
         for number in range(5):
             os.write(watchman.writer, b"!")
             wait_until(lambda: watchman.calls == number + 7, "looked at")  # noqa: B023
-        assert len(waits) == 2
+        assert len(waits) == watchman.prepared == 2
     finally:
         watchman.workers.stop()
         assert watchman.workers.ended.wait(5)
