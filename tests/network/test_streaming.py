@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import resource
 import socket
+import sys
 import threading
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,8 @@ from node.network.server import listen
 from node.network.window import _LEAD_BYTES, Window
 
 IMPLICIT_VR_LE = "1.2.840.10008.1.2"
+#: Bytes that the kernel has and has not sent, from linux/sockios.h.
+_SIOCOUTQNSD = 0x894B
 LIMITS = Limits(
     memory_bytes=1 * MIB,
     instance_bytes=64 * MIB,
@@ -437,6 +442,21 @@ def test_peer_that_stops_reading_is_given_up_after_the_deadline() -> None:
         send(assoc, [bytes(32 * MIB)], progress_seconds=0.5)
     assert 0.4 < time.monotonic() - begun < 3
     assert not assoc.is_established
+    acceptor.done.set()
+    acceptor.join(10)
+
+
+def test_little_waits_in_the_kernel_for_a_peer_that_does_not_read() -> None:
+    acceptor, assoc = scripted(lambda sock, done: done.wait(20), receive_buffer=512 * KIB)
+    most = 0
+    with assoc.dul.connection.socket.dup() as sock, ThreadPoolExecutor() as pool:
+        sending = pool.submit(send, assoc, [bytes(32 * MIB)], progress_seconds=0.5)
+        while not sending.done():
+            unsent = fcntl.ioctl(sock, _SIOCOUTQNSD, bytes(4))
+            most = max(most, int.from_bytes(unsent, sys.byteorder))
+            wait([sending], 0.01)
+        assert isinstance(sending.exception(), PeerTooSlow)
+    assert 0 < most <= 256 * KIB
     acceptor.done.set()
     acceptor.join(10)
 
