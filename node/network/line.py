@@ -35,6 +35,8 @@ _AT_ONCE: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 #: So little is sent at once, or what the peer's window leaves of it.
 _SMALL_BYTES: Final = 64 * KIB
 _STOPPED_READING: Final = "the peer takes no more data"
+#: Where TCP_INFO has what the peer has acknowledged: tcpi_bytes_acked in linux/tcp.h.
+_BYTES_ACKED: Final = slice(120, 128)
 #: How often to look whether all was taken; there is no event for it.
 _LOOK_MILLISECONDS: Final = 50
 #: Deadlines are kept to about this; it also keeps SO_RCVTIMEO from becoming 0, "for ever".
@@ -56,12 +58,18 @@ def unsent_bytes(sock: socket.socket) -> int:
     return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
-def _less_unsent(sock: socket.socket, before: float) -> float:
-    """Return what is unsent now; raise `TimeoutError` where that is not less than `before`."""
-    left = unsent_bytes(sock)
-    if left >= before:
+def taken_bytes(sock: socket.socket) -> int:
+    """Return how many bytes the peer has acknowledged since it connected."""
+    information = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.stop)
+    return int.from_bytes(information[_BYTES_ACKED], sys.byteorder)
+
+
+def _more_taken(sock: socket.socket, before: int) -> int:
+    """Return how much was taken until now; raise `TimeoutError` where that is not more."""
+    taken = taken_bytes(sock)
+    if taken <= before:
         raise TimeoutError(_STOPPED_READING)
-    return left
+    return taken
 
 
 def close_for_good(sock: socket.socket) -> None:
@@ -190,12 +198,13 @@ class Line:
     ) -> None:
         sock.settimeout(progress_seconds)
         self._armed = math.inf
-        sent, unsent = 0, math.inf
+        sent, taken = 0, taken_bytes(sock)
         while sent < len(view):
             try:
+                # All of it has to go out in the time that is set; OpenSSL goes on where it was.
                 sent += sock.send(view[sent:])
             except TimeoutError:
-                unsent = _less_unsent(sock, unsent)
+                taken = _more_taken(sock, taken)
         sock.settimeout(None)
 
     def _wait_for_room(self, sock: socket.socket, seconds: float | None) -> None:
@@ -204,13 +213,13 @@ class Line:
         The kernel tells of room only when there is a good deal of it; progress is what the peer
         acknowledges.
         """
-        unsent: float = unsent_bytes(sock)
+        taken = taken_bytes(sock)
         poll = select.poll()
         poll.register(sock, select.POLLOUT | select.POLLIN)
         while True:
             ready = poll.poll(None if seconds is None else seconds * 1000)
             if not ready:
-                unsent = _less_unsent(sock, unsent)
+                taken = _more_taken(sock, taken)
             elif ready[0][1] & select.POLLOUT:
                 return
             elif self._peer_gave_up(sock):
