@@ -232,13 +232,16 @@ class Line:
         sock = self.socket
         if sock is None or not (unsent := unsent_bytes(sock)):
             return
+        if not self.is_tls and self.alertness.wait(sock.fileno()):
+            return
         poll = self._poll_input(sock)
-        since = time.monotonic()
+        begun = since = time.monotonic()
         while not poll.poll(_LOOK_MILLISECONDS) and (left := unsent_bytes(sock)):
             if left < unsent:
                 unsent, since = left, time.monotonic()
             elif time.monotonic() - since > progress_seconds:
                 raise TimeoutError(_STOPPED_READING)
+        self.alertness.note(time.monotonic() - begun)
 
     @staticmethod
     def _peer_gave_up(sock: socket.socket) -> bool:

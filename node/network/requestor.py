@@ -11,7 +11,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from copy import copy
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from pynetdicom import AE
 from pynetdicom._globals import MODE_REQUESTOR
@@ -20,10 +20,14 @@ from pynetdicom.transport import AddressInformation
 
 from node.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.errors import PeerRefused, PeerUnreachable
+from node.network.alertness import Alertness
 from node.network.association import NodeAssociation
 from node.network.connection import Connection
 from node.network.limits import Limits
 from node.network.pdu_reader import LEAST_MAXIMUM_LENGTH
+
+#: A peer on this machine or in its rack has answered by then, if it keeps what it gets in memory.
+_AWAKE_SECONDS: Final = 100e-6
 
 
 def associate(
@@ -47,7 +51,8 @@ def associate(
     ae = _application_entity(calling_ae_title, connect_seconds, answer_seconds, response_seconds)
     assoc = NodeAssociation(ae, MODE_REQUESTOR, limits)
     tls = (ssl_context, server_name or address[0]) if ssl_context is not None else None
-    connection = Connection(assoc, tls=tls, local_address=local_address)
+    alertness = Alertness(_AWAKE_SECONDS)
+    connection = Connection(assoc, tls=tls, local_address=local_address, alertness=alertness)
     assoc.set_socket(connection)
     try:
         assoc.acceptor.address_info = AddressInformation.from_tuple(address)

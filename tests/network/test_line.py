@@ -88,3 +88,23 @@ def test_who_takes_nothing_is_given_up_in_time(connect) -> None:
             line.send_all(memoryview(bytes(32 * 1024 * KIB)), 0.4)
         assert 0.3 < time.monotonic() - begun < 3
         done.set()
+
+
+@pytest.mark.parametrize("is_awake", [True, False])
+def test_who_has_sent_all_may_wait_awake_for_the_answer(connect, monkeypatch, is_awake) -> None:
+    done, waited, slept = threading.Event(), [], []
+    monkeypatch.setattr("node.network.line.unsent_bytes", lambda sock: 1)
+
+    def say_something(sock: socket.socket) -> None:
+        sock.send(b"!")
+        done.wait(20)
+
+    with connect(say_something) as line:
+        monkeypatch.setattr(
+            line.alertness, "wait", lambda descriptor: waited.append(descriptor) or is_awake
+        )
+        monkeypatch.setattr(line.alertness, "note", slept.append)
+        line.wait_until_taken(5)
+        assert waited == ([] if line.is_tls else [line.descriptor])
+        assert len(slept) == (line.is_tls or not is_awake)
+        done.set()

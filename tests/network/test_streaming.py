@@ -226,6 +226,17 @@ def test_what_is_worth_it_goes_out_while_more_is_made() -> None:
     )
 
 
+@pytest.mark.skipif(KERNEL is None, reason="the C extension was not built")
+def test_an_answer_may_be_waited_for_awake_longer_than_a_request(serve) -> None:
+    server = serve()
+    assoc = reach(server.address)
+    alertness = assoc.dul.connection.alertness
+    for _ in range(8):
+        alertness.note(0.00008)  # longer than a request is waited for
+    assert (alertness.awake_seconds > 0) is (len(os.sched_getaffinity(0)) > 1)
+    assoc.release()
+
+
 def test_status_and_comment_come_back(serve, received) -> None:
     received.answer = 0xB007
     assoc = reach(serve(received.store).address)
