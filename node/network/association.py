@@ -141,6 +141,8 @@ class NodeAssociation(Parties):
     @property
     def peer_name(self) -> str:
         """Return the peer as every log line names it: AE title, once it is known, and address."""
+        if self.is_acceptor and not self.client_address:
+            return "nobody yet"
         peer = self.requestor if self.is_acceptor else self.acceptor
         title = f"{peer.ae_title.strip()}@" if peer.ae_title else ""
         address = peer.address_info

@@ -38,7 +38,7 @@ class AssociationHandler(RequestHandler):
         assoc.share(server.handlers, server.watched)
 
 
-def association_of(server: Server) -> NodeAssociation:
+def new_association(server: Server) -> NodeAssociation:
     """Return an association that nobody has asked for yet."""
     assoc = NodeAssociation(server.ae, MODE_ACCEPTOR, server.limits, server.spill, server.prototype)
     assoc._server = server

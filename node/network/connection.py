@@ -6,6 +6,7 @@ by events what came of it. How it waits is `Line`'s.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from typing import TYPE_CHECKING, Final
@@ -74,9 +75,10 @@ class Connection(Line, AssociationSocket):
     failure: OSError | None = None
 
     def _adopt(self, sock: socket.socket) -> None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         self.socket = sock
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError):  # not every sandbox knows it
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         self.assoc.requestor.address_info = AddressInformation.from_tuple(sock.getsockname()[:2])
         if self._tls_args is not None:
             context, server_name = self._tls_args

@@ -3,7 +3,7 @@
 `listen` returns a running `Server`, which is pynetdicom's `AssociationServer` with its accept
 loop, its sockets and its associations replaced, made by the public `AE.make_server`. The door is
 kept by `Doorman`, whose threads are the associations' too: one for each, from the door to its end,
-which does the TLS handshake as well.
+which does the TLS handshake as well. One association is made before somebody asks for it.
 
 Limits: so many associations in all and for one peer's address; one too many is answered with
 A-ASSOCIATE-RJ(2,3,2), any while draining with (2,3,1). Several processes may listen on one
@@ -32,7 +32,7 @@ from pynetdicom.transport import AssociationServer
 from node.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.errors import CannotWrite
 from node.network.association import NodeAssociation
-from node.network.association_handler import AssociationHandler, association_of
+from node.network.association_handler import AssociationHandler, new_association
 from node.network.census import Census
 from node.network.doorman import LOCAL_LIMIT_EXCEEDED, TEMPORARY_CONGESTION, Doorman
 from node.network.limits import Limits
@@ -193,15 +193,15 @@ class Server(AssociationServer):
     def prepare(self) -> None:
         """Make the next association while nobody waits for it."""
         if self._next is None:
-            self._next = association_of(self)
+            self._next = new_association(self)
 
     def next_association(self) -> NodeAssociation:
         """Return an association that is nobody's yet."""
         assoc, self._next = self._next, None
-        return assoc or association_of(self)
+        return assoc or new_association(self)
 
     def admit(self, sock: socket.socket, address: Any) -> Task | bytes:
-        """Make an association of `sock` and return its task, or the PDU that rejects it."""
+        """Give `sock` to an association and return its task, or the PDU that rejects it."""
         if self._draining:
             return TEMPORARY_CONGESTION
         if not self._census.take(address[0]):
@@ -261,6 +261,7 @@ class Server(AssociationServer):
     def shutdown(self) -> None:
         """Stop listening and abort what runs; returns when nothing of it is left."""
         self._doorman.stop(_ABORT_SECONDS)
+        self._next = None
         for assoc in self.active_associations:
             assoc.abort(block=False)
         self._wait_until_none_runs(_ABORT_SECONDS)

@@ -40,7 +40,7 @@ from node.errors import PeerUnreachable
 from node.network import entrance
 from node.network.alertness import Alertness
 from node.network.association import NodeAssociation
-from node.network.association_handler import association_of
+from node.network.association_handler import new_association
 from node.network.dimse import received_data
 from node.network.kernel import KERNEL
 from node.network.limits import Limits
@@ -81,7 +81,7 @@ def serve(tmp_path: Path):
     yield start
     for server in servers:
         server.shutdown()
-        assert (server.active, server.waiting) == (0, 0)
+        assert (server.active, server.waiting, server._next) == (0, 0, None)
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -443,10 +443,12 @@ def test_what_is_changed_after_an_association_was_made_counts_for_who_gets_it(se
     server = serve()
     wait_until(lambda: server._next is not None, "made before somebody asks")
     made, asked = server._next, []
+    assert "nobody yet" in repr(made)
     server.ae.acse_timeout = 7
     server.bind(evt.EVT_C_ECHO, lambda event: asked.append(event.assoc) or 0x0000)
     echo_works(server)
     assert asked == [made]
+    assert "127.0.0.1" in repr(made)
     assert made.acse_timeout == 7
     wait_until(lambda: server._next not in (None, made), "the next one is made")
 
@@ -460,9 +462,9 @@ def test_an_association_that_cannot_be_made_before_is_made_when_it_is_asked_for(
         tried.append(server)
         if len(tried) == 1:
             raise MemoryError
-        return association_of(server)
+        return new_association(server)
 
-    monkeypatch.setattr("node.network.server.association_of", one_fails)
+    monkeypatch.setattr("node.network.server.new_association", one_fails)
     server = serve()
     wait_until(lambda: tried, "tried")
     assert server._next is None
