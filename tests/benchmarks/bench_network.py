@@ -6,9 +6,10 @@ random order: what else the machine does meets all of them. In brackets are the 
 greatest of the five ratios. The sender is the same for both receivers and does nothing but send
 bytes it made before; both have received a few instances when it begins, or had a few associations,
 as a receiver that runs for months has. DCMTK's programs run with TCP_NODELAY=1, without which they
-wait 40 ms an instance. Where several associations are open at a time, storescp forks for each and
-we are as many processes on one socket as there are cores, as the node is; a second line tells what
-one process does, for information. What receivers have written is put aside after each turn and
+wait 40 ms an instance; of dcmsend's time what it takes until it connects is not counted. Where
+several associations are open at a time, storescp forks for each and we are as many processes on one
+socket as there are cores, as the node is; a second line tells what one process of ours does with
+instances, for information. What receivers have written is put aside after each turn and
 removed only at the end: ext4 looks long for an inode where many were freed just before, and it is
 chance whom that meets. (For the same reason a `--folder` is best in which nothing was removed for
 five minutes.) The second ratio is that of the processor time of what is measured, receiver or
@@ -62,6 +63,7 @@ from network.raw_peer import (  # noqa: E402
 KB, MB = 1000, 1_000_000
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 IMPLICIT_VR_LE = "1.2.840.10008.1.2"
+EXPLICIT_VR_LE = "1.2.840.10008.1.2.1"
 #: Status (0000,0900) of a C-STORE-RSP, Implicit VR LE (PS3.7 9.3.1.2).
 SUCCESS = bytes.fromhex("0000 0009 02000000 0000")
 #: How often each is measured for one figure.
@@ -113,20 +115,20 @@ def serve(arguments: argparse.Namespace) -> None:
             arguments.processes = 0
             break
     prefix = arguments.folder / str(os.getpid())
+    gc.collect()
+    gc.freeze()  # as the node does
     listen(
         address=shared,
         ae_title="BENCH",
         handlers=[(evt.EVT_C_STORE, write if arguments.write else lambda event: 0x0000)],
         contexts=[
-            build_context(CT_IMAGE_STORAGE, IMPLICIT_VR_LE),
+            build_context(CT_IMAGE_STORAGE, [IMPLICIT_VR_LE, EXPLICIT_VR_LE]),
             build_context("1.2.840.10008.1.1"),
         ],
         limits=limits,
         spill=arguments.folder,
         census=Census(limits, places),
     )
-    gc.collect()
-    gc.freeze()  # as the node does
     os.write(tell, b"!")
     for _ in range(arguments.processes):
         os.read(ready, 1)
@@ -193,18 +195,21 @@ def processor_seconds(process: int) -> float:
 # -- the sender ----------------------------------------------------------------------------------
 
 
-def data_set(byte_count: int, uid: bytes) -> bytes:
-    """Return a data set of about `byte_count` bytes, Implicit VR LE."""
+def data_set(byte_count: int, uid: bytes, explicit: bool = False) -> bytes:
+    """Return a data set of about `byte_count` bytes, Implicit or Explicit VR LE."""
 
-    def element(group: int, number: int, value: bytes) -> bytes:
-        return struct.pack("<HHI", group, number, len(value)) + value
+    def element(group: int, number: int, vr: bytes, value: bytes) -> bytes:
+        if not explicit:
+            return struct.pack("<HHI", group, number, len(value)) + value
+        length = struct.pack("<xxI" if vr == b"OW" else "<H", len(value))
+        return struct.pack("<HH2s", group, number, vr) + length + value
 
     return b"".join(
         [
-            element(0x0008, 0x0016, CT_IMAGE_STORAGE.encode() + b"\0"),
-            element(0x0008, 0x0018, uid + b"\0" * (len(uid) % 2)),
-            element(0x0028, 0x0010, struct.pack("<H", 512)),
-            element(0x7FE0, 0x0010, bytes(byte_count & ~1)),
+            element(0x0008, 0x0016, b"UI", CT_IMAGE_STORAGE.encode() + b"\0"),
+            element(0x0008, 0x0018, b"UI", uid + b"\0" * (len(uid) % 2)),
+            element(0x0028, 0x0010, b"US", struct.pack("<H", 512)),
+            element(0x7FE0, 0x0010, b"OW", bytes(byte_count & ~1)),
         ]
     )
 
@@ -268,7 +273,7 @@ def send_all(address: tuple[str, int], batches: list[list[list[bytes]]]) -> floa
                 peer.sock.sendall(part)
             await_success(peer.sock, answer)
         peer.sock.sendall(RELEASE_RQ)
-        peer.receive()
+        assert peer.receive() == "A-RELEASE-RP"
 
     seconds = all_at_a_time(work, peers, batches)
     for peer in peers:
@@ -378,31 +383,42 @@ def receiver(
 
 
 def bench_send(folder: Path, repeat: int) -> None:
-    """Send files to one storescp, which drops them."""
+    """Send files to one storescp, which drops them.
+
+    They are Explicit VR LE, which dcmsend proposes first: it would convert others.
+    """
     sizes = [("512 kB", 512 * KB, 400), ("9 kB", 9 * KB, 2000), ("1 GB", 1000 * MB, 1)]
     for (label, byte_count, count), pdu in itertools.product(sizes, (16384, 131072)):
         source = Path(tempfile.mkdtemp(dir=folder))
         paths = [_part10(source / str(number), byte_count, number) for number in range(count)]
         with dcmtk(folder, pdu, False, False) as (host, port, _):
             measures = {
-                "ours": partial(_cost_of, _send_ours, (host, port), paths),
-                "dcmtk": partial(_cost_of, _send_dcmtk, (host, port), paths),
+                "ours": partial(_cost_of, partial(_send_ours, (host, port), paths)),
+                "dcmtk": partial(_cost_of_dcmsend, (host, port), paths),
             }
-            measures["ours"]()
+            for once in measures.values():
+                once()
             compare(f"send, {label}, {count} files, PDU {pdu}", measures, repeat)
         shutil.rmtree(source)
 
 
-def _cost_of(
-    send: Callable[[tuple[str, int], list[tuple[Path, str, int]]], float],
-    address: tuple[str, int],
-    paths: list[tuple[Path, str, int]],
-) -> Cost:
-    before = os.times()
-    seconds = send(address, paths)
-    now = os.times()
+def _cost_of(send: Callable[[], None]) -> Cost:
+    before, begun = os.times(), time.perf_counter()
+    send()
+    seconds, now = time.perf_counter() - begun, os.times()
     # All but the wall clock; dcmsend is a child.
     return seconds, sum(now[:4]) - sum(before[:4])
+
+
+def _cost_of_dcmsend(address: tuple[str, int], paths: list[tuple[Path, str, int]]) -> Cost:
+    """Return what dcmsend costs from when it connects: it reads all headers before that."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        until_then = _cost_of(lambda: _dcmsend(nobody.getsockname(), paths, "refused"))
+    seconds, used = _cost_of(lambda: _dcmsend(address, paths, ""))
+    report = _report_of(paths).read_text().rstrip()
+    assert report.endswith(f"with status SUCCESS  : {len(paths)}"), report[-500:]
+    return seconds - until_then[0], used - until_then[1]
 
 
 def _part10(path: Path, byte_count: int, number: int) -> tuple[Path, str, int]:
@@ -412,27 +428,26 @@ def _part10(path: Path, byte_count: int, number: int) -> tuple[Path, str, int]:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CT_IMAGE_STORAGE
     meta.MediaStorageSOPInstanceUID = uid = f"1.2.3.4.{number}"
-    meta.TransferSyntaxUID = IMPLICIT_VR_LE
+    meta.TransferSyntaxUID = EXPLICIT_VR_LE
     with path.open("wb") as file:
         file.write(bytes(128) + b"DICM")
         write_file_meta_info(file, meta, enforce_standard=True)
         offset = file.tell()
-        file.write(data_set(byte_count, uid.encode()))
+        file.write(data_set(byte_count, uid.encode(), explicit=True))
     return path, uid, offset
 
 
-def _send_ours(address: tuple[str, int], paths: list[tuple[Path, str, int]]) -> float:
+def _send_ours(address: tuple[str, int], paths: list[tuple[Path, str, int]]) -> None:
     from pynetdicom import build_context
 
     from node.network.requestor import associate
     from node.network.sending import send_store
 
-    begun = time.perf_counter()
     assoc = associate(
         address=address,
         calling_ae_title="BENCH",
         called_ae_title="ANY",
-        contexts=[build_context(CT_IMAGE_STORAGE, IMPLICIT_VR_LE)],
+        contexts=[build_context(CT_IMAGE_STORAGE, EXPLICIT_VR_LE)],
     )
     context = assoc.accepted_contexts[0]
     for number, (path, uid, offset) in enumerate(paths):
@@ -443,16 +458,24 @@ def _send_ours(address: tuple[str, int], paths: list[tuple[Path, str, int]]) -> 
             )
             assert answer.status == 0
     assoc.release()
-    return time.perf_counter() - begun
 
 
-def _send_dcmtk(address: tuple[str, int], paths: list[tuple[Path, str, int]]) -> float:
-    host, port = address
-    options = ["--max-send-pdu", "131072", "--scan-directories", host, str(port)]
-    begun = time.perf_counter()
-    folder = str(paths[0][0].parent)
-    subprocess.run(["dcmsend", *options, folder], env=ENVIRONMENT, check=True)
-    return time.perf_counter() - begun
+def _dcmsend(address: tuple[str, int], paths: list[tuple[Path, str, int]], fails: str) -> None:
+    """Run it; `fails` is what it says when it does, if it should."""
+    folder, (host, port) = paths[0][0].parent, address
+    options = ["--max-send-pdu", "131072", "--create-report-file", str(_report_of(paths))]
+    ended = subprocess.run(
+        ["dcmsend", *options, "--scan-directories", host, str(port), str(folder)],
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert bool(ended.returncode) == bool(fails), ended.stderr
+    assert fails in ended.stderr, ended.stderr
+
+
+def _report_of(paths: list[tuple[Path, str, int]]) -> Path:
+    return paths[0][0].parent.with_suffix(".report")
 
 
 def bench_short(folder: Path, repeat: int) -> None:
@@ -560,14 +583,17 @@ def bench_large(folder: Path, repeat: int) -> None:
     with ours(folder, 131072, False, False) as (host, port, _):
         answers, answer = os.pipe()
         if os.fork() == 0:
-            before = _resident_mb(os.getpid())
-            seconds = _send_ours((host, port), [(path, uid, offset)])
-            peak = _resident_mb(os.getpid(), "VmHWM") - before
-            os.write(answer, f"{peak:.0f} MB above idle at its peak, {seconds:.1f} s".encode())
-            os._exit(0)
+            try:
+                before = _resident_mb(os.getpid())
+                seconds, _ = _cost_of(partial(_send_ours, (host, port), [(path, uid, offset)]))
+                peak = _resident_mb(os.getpid(), "VmHWM") - before
+                os.write(answer, f"{peak:.0f} MB above idle at its peak, {seconds:.1f} s".encode())
+                os._exit(0)
+            finally:
+                os._exit(1)
         os.close(answer)
         print(f"4.29 GB instance sent: {os.read(answers, 99).decode()}", flush=True)
-        os.wait()
+        assert os.wait()[1] == 0, "it was not sent"
     path.unlink()
 
 
@@ -595,7 +621,7 @@ def _children(process: int) -> list[int]:
 def _sparse_part10(path: Path, byte_count: int) -> tuple[Path, str, int]:
     """A file of zeros behind a header of the right lengths, which takes no room on the disk."""
     _, uid, offset = _part10(path, 0, 1)
-    header = data_set(0, uid.encode())[:-4]
+    header = data_set(0, uid.encode(), explicit=True)[:-4]
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(header + struct.pack("<I", byte_count))
