@@ -228,8 +228,7 @@ def test_what_is_worth_it_goes_out_while_more_is_made() -> None:
 
 @pytest.mark.skipif(KERNEL is None, reason="the C extension was not built")
 def test_an_answer_may_be_waited_for_awake_longer_than_a_request(serve) -> None:
-    server = serve()
-    assoc = reach(server.address)
+    assoc = reach(serve(lambda event: 0x0000).address)
     alertness = assoc.dul.connection.alertness
     for _ in range(8):
         alertness.note(0.00008)  # longer than a request is waited for
@@ -470,6 +469,13 @@ def test_little_waits_in_the_kernel_for_a_peer_that_does_not_read() -> None:
     assert 0 < most <= 256 * KIB
     acceptor.done.set()
     acceptor.join(10)
+
+
+def test_a_kernel_that_cannot_be_told_so_is_no_obstacle(serve, monkeypatch) -> None:
+    monkeypatch.setattr(socket, "TCP_NOTSENT_LOWAT", 9999)
+    assoc = reach(serve(lambda event: 0x0000).address)
+    assert send(assoc, [bytes(KIB)]).status == 0x0000
+    assoc.release()
 
 
 def test_slow_peer_that_makes_progress_succeeds() -> None:
