@@ -13,7 +13,7 @@ import pytest
 from network.peers import wait_until
 
 from node.network.limits import KIB
-from node.network.line import Line
+from node.network.line import Line, taken_bytes, unsent_bytes
 
 trustme = pytest.importorskip("trustme", reason="trustme makes the certificates")
 
@@ -44,7 +44,7 @@ def connect(
             sock, _ = listening.accept()
             if request.param == "TLS":
                 sock = server.wrap_socket(sock, server_side=True)
-            with sock:
+            with sock, contextlib.suppress(ConnectionError):  # the line may be closed by then
                 behave(sock)
 
         with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -88,6 +88,23 @@ def test_who_takes_nothing_is_given_up_in_time(connect) -> None:
             line.send_all(memoryview(bytes(32 * 1024 * KIB)), 0.4)
         assert 0.3 < time.monotonic() - begun < 3
         done.set()
+
+
+@pytest.mark.parametrize("is_counted", [True, False])
+def test_what_was_taken_grows_as_the_peer_takes_it(monkeypatch, is_counted: bool) -> None:
+    if not is_counted:
+        monkeypatch.setattr("node.network.line._BYTES_ACKED", slice(8, 8))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * KIB)
+        sender = socket.create_connection(listening.getsockname())
+        receiver, _ = listening.accept()
+    with sender, receiver:
+        sender.sendall(SENT[: 256 * KIB])
+        before, unsent = taken_bytes(sender), unsent_bytes(sender)
+        assert (before < 0) is not is_counted
+        receiver.recv(256 * KIB)
+        wait_until(lambda: unsent_bytes(sender) < unsent, "something is acknowledged")
+        assert taken_bytes(sender) > before
 
 
 @pytest.mark.parametrize("is_awake", [True, False])
