@@ -349,6 +349,7 @@ def bench_receive(folder: Path, repeat: int) -> None:
                     )
                     for who in names
                 }
+                os.sync()  # what was written before must not be written out meanwhile
                 compare(name, measures, repeat)
 
 
