@@ -1,7 +1,7 @@
 """Receiving and sending compared with DCMTK, in one run, as ratios: `python bench_network.py`.
 
 Every figure is the median of five; above 1 we are faster or cheaper. All that are compared run all
-the while, and each of the five is the sum of some turns, in which they come one after the other in
+the while, and each of the five is the mean of some turns, in which they come one after the other in
 random order: what else the machine does meets all of them. In brackets are the least and the
 greatest of the five ratios. The sender is the same for both receivers and does nothing but send
 bytes it made before; both have received a few instances when it begins, or had a few associations,
