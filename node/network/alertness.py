@@ -3,7 +3,8 @@
 To fall asleep and be woken costs some 20 us, on both sides of a connection: more than a peer on the
 same machine or in the same rack takes to say what it says next. So where the last waits were short
 the next one begins awake. Where they were long, as with most modalities, or because others have the
-processor, it does not; nor where several associations run, which use what a sleeping one leaves.
+processor, it does not; nor where a server has several associations, which use what a sleeping one
+leaves. (Requestors do not know of each other: they only learn that waits have become long.)
 Python's lock is free meanwhile.
 """
 
